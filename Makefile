@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# pip finds a local CPU build of torch through its own configuration; uv has to be told. Without one, a machine
+# that has no NVIDIA driver gets the CPU wheels, so that nobody downloads CUDA in vain.
+LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
+INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
+
+.PHONY: demo test test-slow test-browser clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.app
+	$(BIN)/da3gs demo --overwrite -o demo.scene
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	@$(BIN)/python -m pytest -m "slow and not gpu and not browser"
+
+test-browser: $(VENV)/.test
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+	@$(BIN)/python -m pytest -m browser
+
+clean:
+	rm -rf $(VENV) demo.scene demo.mp4
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "da3gs needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv
+
+$(VENV)/.app: $(BIN)/uv pyproject.toml .ci/constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: $(BIN)/uv pyproject.toml .ci/constraints.txt
+	$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.app

@@ -1,0 +1,40 @@
+"""Optional packages: imported where they are used, and one line with the extra's name where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from da3gs.errors import MissingDependencyError
+
+_EXTRAS = {
+    "gsplat": "gpu",
+    "ray": "cluster",
+    "lpips": "eval",
+    "torchvision": "eval",
+    "skimage": "eval",
+    "pycolmap": "colmap",
+    "nerfstudio": "nerfstudio",
+    "tensorboard": "dev",
+}
+
+
+def require(module: str, *, why: str) -> ModuleType:
+    """Import an optional module, or say in one line which extra brings it.
+
+    Args:
+        module: dotted name, e.g. ``"skimage.metrics"``.
+        why: what needs it, as the subject of the sentence, e.g. ``"SSIM"``.
+
+    Raises:
+        MissingDependencyError: the module cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        extra = _EXTRAS.get(package)
+        remedy = f"pip install 'da3gs[{extra}]'" if extra else f"pip install {package}"
+        raise MissingDependencyError(
+            f"{why} needs the package {package!r} ({error}); install it with: {remedy}"
+        ) from error

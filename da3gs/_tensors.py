@@ -1,0 +1,47 @@
+"""What every record of tensors shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class TensorRecord:
+    """Base of the frozen dataclasses that hold tensors; subclasses decide their own fields.
+
+    ``map`` reaches every tensor, also those in nested records; anything else (sizes, names, ``None``) stays.
+    """
+
+    __slots__ = ()
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same record with ``function`` applied to each of its tensors."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changes[field.name] = function(value)
+            elif isinstance(value, TensorRecord):
+                changes[field.name] = value.map(function)
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The record on another device, its floating-point tensors in another dtype; booleans and integers keep theirs."""
+        return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))
+
+    def detach(self) -> Self:
+        """The record cut off from autograd."""
+        return self.map(Tensor.detach)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first tensor."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor | TensorRecord):
+                return value.device
+        raise AttributeError(f"{type(self).__name__} holds no tensor")

@@ -1,0 +1,1 @@
+"""Inputs that are broken or hostile, and what the command line must say to each."""

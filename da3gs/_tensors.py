@@ -30,7 +30,7 @@ class TensorRecord:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The record on another device, its floating-point tensors in another dtype; booleans and integers keep theirs."""
+        """The record on another device, and its floating-point tensors in another dtype."""
         return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))
 
     def detach(self) -> Self:

@@ -92,7 +92,8 @@ def look_at(
 ) -> Float[Tensor, "*batch 4 4"]:
     """World-to-camera transforms of cameras at ``eye`` that look at ``target``, the image's up side towards ``up``.
 
-    Where ``up`` is parallel to the viewing direction another axis takes its place, so that the result is always a rotation.
+    Where ``up`` is parallel to the viewing direction another axis takes its place, so that the result is always a
+    rotation.
     """
     z = torch.nn.functional.normalize(target - eye, dim=-1)
     up = up.expand_as(z)

@@ -16,8 +16,8 @@ from da3gs.cameras import Cameras
 class Views(TensorRecord):
     """Photos on one canvas, in input order.
 
-    Photos of different sizes are padded at the right and at the bottom to the largest height and width; ``masks`` is False there.
-    Padding makes no splats and counts in no score.
+    Photos of different sizes are padded at the right and at the bottom to the largest height and width; ``masks`` is
+    False there. Padding makes no splats and counts in no score.
     """
 
     images: Float[Tensor, "*batch V 3 H W"]

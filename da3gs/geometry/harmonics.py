@@ -59,6 +59,11 @@ def evaluate_harmonics(
     return ((basis[..., None] * harmonics).sum(-2) + 0.5).clamp(min=0)
 
 
+def _band(degree: int) -> slice:
+    """Where the coefficients of one degree stand."""
+    return slice(degree * degree, (degree + 1) ** 2)
+
+
 @functools.cache
 def _sample_basis(degree: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Fixed directions, and per degree the pseudo-inverse of the basis there, in float64."""
@@ -68,18 +73,19 @@ def _sample_basis(degree: int) -> tuple[Tensor, tuple[Tensor, ...]]:
     radius = (1 - z * z).sqrt()
     directions = torch.stack((radius * angle.cos(), radius * angle.sin(), z), -1)
     basis = harmonic_basis(directions, degree)
-    return directions, tuple(torch.linalg.pinv(basis[:, l * l : (l + 1) ** 2]) for l in range(degree + 1))
+    return directions, tuple(torch.linalg.pinv(basis[:, _band(n)]) for n in range(degree + 1))
 
 
 def harmonic_rotations(rotation: Float[Tensor, "*batch 3 3"], degree: int) -> list[Float[Tensor, "*batch n n"]]:
     """The matrix of every band of degree 1 to ``degree`` that turns coefficients by ``rotation``.
 
-    Defined by ``Σ c'_k Y_k(R e) = Σ c_k Y_k(e)`` for all e; solved exactly on fixed directions, where each band is invariant.
+    Defined by ``Σ c'_k Y_k(R e) = Σ c_k Y_k(e)`` for all e; solved exactly on fixed directions, since every band is
+    invariant under rotations.
     """
     directions, inverses = _sample_basis(degree)
     back = directions @ rotation.double().cpu()  # rows are Rᵀ e
     basis = harmonic_basis(back, degree)
-    return [(inverses[l] @ basis[..., l * l : (l + 1) ** 2]).to(rotation) for l in range(1, degree + 1)]
+    return [(inverses[n] @ basis[..., _band(n)]).to(rotation) for n in range(1, degree + 1)]
 
 
 def rotate_harmonics(
@@ -90,7 +96,6 @@ def rotate_harmonics(
     if degree == 0:
         return harmonics
     bands = [harmonics[..., :1, :]]
-    for l, matrix in enumerate(harmonic_rotations(rotation, degree), start=1):
-        band = harmonics[..., l * l : (l + 1) ** 2, :]
-        bands.append(torch.einsum("...ij,...njc->...nic", matrix, band))
+    for n, matrix in enumerate(harmonic_rotations(rotation, degree), start=1):
+        bands.append(torch.einsum("...ij,...njc->...nic", matrix, harmonics[..., _band(n), :]))
     return torch.cat(bands, -2)

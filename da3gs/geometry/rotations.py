@@ -26,7 +26,8 @@ def quaternion_to_matrix(quaternions: Float[Tensor, "*batch 4"]) -> Float[Tensor
 def matrix_to_quaternion(matrices: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
     """Unit quaternions (w, x, y, z), w >= 0, of rotation matrices.
 
-    The largest of the four components is computed first and the others from it, so that no rotation divides by a small number.
+    The largest of the four components is computed first and the others from it, so that no rotation divides by a
+    small number.
     """
     m = matrices.unflatten(-1, (3,)).flatten(-2)
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = m.unbind(-1)

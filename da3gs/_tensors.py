@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Record = TypeVar("Record", bound="TensorRecord")
 
 
 class TensorRecord:
@@ -18,7 +20,7 @@ class TensorRecord:
 
     __slots__ = ()
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def map(self: Record, function: Callable[[Tensor], Tensor]) -> Record:
         """The same record with ``function`` applied to each of its tensors."""
         changes: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -29,11 +31,11 @@ class TensorRecord:
                 changes[field.name] = value.map(function)
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(self: Record, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Record:
         """The record on another device, and its floating-point tensors in another dtype."""
         return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))
 
-    def detach(self) -> Self:
+    def detach(self: Record) -> Record:
         """The record cut off from autograd."""
         return self.map(Tensor.detach)
 

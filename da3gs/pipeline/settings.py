@@ -1,0 +1,118 @@
+"""What `reconstruct` was asked to do, checked before anything is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+from da3gs.errors import InputError
+from da3gs.pipeline.clean import DEFAULT_EDGE, Limits
+
+Poses = Literal["auto", "given", "predicted", "rays", "colmap"]
+Splats = Literal["auto", "head", "depth"]
+Metric = Literal["auto", "on", "off"]
+Sky = Literal["drop", "shell"]
+Up = Literal["auto", "camera", "given"]
+DType = Literal["auto", "float32", "bfloat16"]
+Images = Literal["used", "original"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The flags of ``da3gs reconstruct``, by the same names; kept in scene.json."""
+
+    poses: Poses = "auto"
+    splats: Splats = "auto"
+    views: int | Literal["auto"] = "auto"
+    fps: float | None = None
+    resolution: int | Literal["auto"] = "auto"
+    metric: Metric = "auto"
+    sky: Sky = "drop"
+    up: Up = "auto"
+    clean: bool = True
+    min_opacity: float | None = None
+    min_confidence: float | None = None
+    edge: float | None = None
+    holdout: str | None = None
+    upstream: bool = False
+    dtype: DType = "auto"
+    images: Images = "used"
+    device: Device = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.views != "auto" and self.views < 1:
+            raise InputError(f"--views is a number from 1 up or auto, got {self.views}")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise InputError(f"--fps is a number above 0 and up to 1000, got {self.fps:g}")
+        if self.resolution != "auto" and not 56 <= self.resolution <= 4096:
+            raise InputError(f"--resolution is a long side from 56 to 4096 pixels or auto, got {self.resolution}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
+        if self.holdout is not None:
+            parse_holdout(self.holdout)
+        self.limits  # noqa: B018  (checks its own values)
+
+    @property
+    def limits(self) -> Limits | None:
+        """The cleaning bounds; None where cleaning is off."""
+        if not self.clean:
+            return None
+        return Limits(
+            min_opacity=self.min_opacity,
+            min_confidence=self.min_confidence,
+            edge=DEFAULT_EDGE if self.edge is None else self.edge,
+            sky=self.sky == "drop",
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """For scene.json."""
+        return dataclasses.asdict(self)
+
+
+def parse_holdout(text: str) -> int | tuple[str, ...]:
+    """The K of ``every:K``, or the names of a comma-separated list.
+
+    >>> parse_holdout("every:8"), parse_holdout("a,b")
+    (8, ('a', 'b'))
+    """
+    if match := re.fullmatch(r"every:(\d{1,9})", text):
+        every = int(match[1])
+        if every < 2:
+            raise InputError(f"--holdout every:K needs K of 2 or more, got {text!r}")
+        return every
+    names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    if not names or text.startswith("every:"):
+        raise InputError(f"--holdout is every:K (K of 2 or more) or names with commas between, got {text!r}")
+    return names
+
+
+def split_holdout(holdout: str | None, names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Positions of the context views and of the held-out ones; ``every:K`` holds out 0, K, 2K, ...
+
+    Raises:
+        InputError: a name that no kept view has, or no context view is left.
+    """
+    if holdout is None:
+        return list(range(len(names))), []
+    match parse_holdout(holdout):
+        case int(every):
+            held = set(range(0, len(names), every))
+        case wanted:
+            position = {name: index for index, name in enumerate(names)}
+            stems = {name.rpartition(".")[0] or name: name for name in wanted}
+            held = set()
+            for stem, name in stems.items():
+                index = position.get(name, position.get(stem))
+                if index is None:
+                    raise InputError(f"--holdout names {name!r}, no kept view's name: {', '.join(names[:6])}")
+                held.add(index)
+    context = [index for index in range(len(names)) if index not in held]
+    if not context:
+        raise InputError(
+            f"--holdout {holdout!r} leaves none of {len(names)} photos to reconstruct from; hold out fewer"
+        )
+    return context, sorted(held)

@@ -1,0 +1,114 @@
+"""Transformer blocks: attention with optional query-key norm and rotary position codes, feed-forward layers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROPE_BASE = 100.0
+"""Frequency base of the rotary position codes."""
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines (T, head width) of rotary codes, for a sequence of T tokens."""
+
+
+def rope_rotation(positions: Int[Tensor, "T 2"], head_width: int) -> Rotation:
+    """Cosines and signed sines that turn the channels of a head by a token's (y, x) position.
+
+    The first half of a head's channels turns with y, the second with x. Within a half of n channels, channel j is
+    paired with channel j + n/2 and the angle is ``p · 100^(−2j/n)``.
+    """
+    half = head_width // 2
+    exponents = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half
+    angles = positions[..., None].float() * ROPE_BASE**-exponents  # (T, 2, half / 2)
+    angles = torch.cat((angles, angles), -1).flatten(-2)
+    signs = torch.ones(2, half // 2, device=positions.device)
+    signs[0] = -1
+    return angles.cos(), angles.sin() * signs.flatten().repeat(2)
+
+
+def apply_rope(tokens: Float[Tensor, "*batch T C"], rotation: Rotation) -> Float[Tensor, "*batch T C"]:
+    """Tokens of heads with their channels turned; computed in float32 or better."""
+    cosine, signed_sine = rotation
+    swapped = tokens.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return tokens * cosine + swapped * signed_sine
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the second-to-last axis."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.query_norm = nn.LayerNorm(width // heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(width // heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None) -> Float[Tensor, "B T C"]:
+        """Each token's weighted mean over all tokens of its sequence."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = apply_rope(query, rotation), apply_rope(key, rotation)
+        dtype = value.dtype
+        mixed = F.scaled_dot_product_attention(query.to(dtype), key.to(dtype), value)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class Mlp(nn.Module):
+    """Two linear maps with an exact GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """The hidden layer's answer."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class SwiGlu(nn.Module):
+    """A hidden layer gated by SiLU: the first half of ``gate_and_up`` opens the second (Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_and_up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """The gated layer's answer."""
+        gate, up = self.gate_and_up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, ``x + γ₁ Attention(norm x)``, then ``x + γ₂ FeedForward(norm x)``."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        feed_forward: Literal["mlp", "swiglu"] = "mlp",
+        qk_norm: bool = False,
+        epsilon: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps=epsilon)
+        self.attention = Attention(width, heads, qk_norm=qk_norm)
+        self.attention_scale = nn.Parameter(torch.ones(width))
+        self.feed_forward_norm = nn.LayerNorm(width, eps=epsilon)
+        self.feed_forward = Mlp(width, hidden) if feed_forward == "mlp" else SwiGlu(width, hidden)
+        self.feed_forward_scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None) -> Float[Tensor, "B T C"]:
+        """The residual stream after this block, in the dtype it came in."""
+        x = x + self.attention_scale * self.attention(self.attention_norm(x), rotation)
+        return x + self.feed_forward_scale * self.feed_forward(self.feed_forward_norm(x))

@@ -74,17 +74,17 @@ class Mlp(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """A hidden layer gated by SiLU: the first half of ``gate_and_up`` opens the second (Shazeer 2020)."""
+    """A hidden layer gated by SiLU: the first half of ``gate_and_value`` opens the second (Shazeer 2020)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_and_up = nn.Linear(width, 2 * hidden)
-        self.down = nn.Linear(hidden, width)
+        self.gate_and_value = nn.Linear(width, 2 * hidden)
+        self.out = nn.Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """The gated layer's answer."""
-        gate, up = self.gate_and_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        gate, value = self.gate_and_value(x).chunk(2, -1)
+        return self.out(F.silu(gate) * value)
 
 
 class Block(nn.Module):

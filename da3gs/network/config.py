@@ -47,7 +47,7 @@ class BackboneConfig:
 
     @property
     def feed_forward_width(self) -> int:
-        """Hidden channels of the feed-forward layers: 4 times the width; gated, two thirds of that to a multiple of 8."""
+        """Hidden channels of the feed-forward layers: 4 times the width; gated, two thirds of that (in eights)."""
         hidden = 4 * self.width
         return hidden if self.feed_forward == "mlp" else (int(hidden * 2 / 3) + 7) // 8 * 8
 
@@ -65,7 +65,7 @@ class BackboneConfig:
         return self.rope_from is not None and block >= self.rope_from
 
     def is_global(self, block: int) -> bool:
-        """Whether this block attends across views: its index's parity decides, not the distance from ``global_from``."""
+        """Whether this block attends across views: index parity decides, not its distance from ``global_from``."""
         return self.global_from is not None and block >= self.global_from and block % 2 == 1
 
 

@@ -23,7 +23,7 @@ CODE_WEIGHT = 0.1
 def position_grid(
     rows: int, columns: int, aspect: float, *, device: torch.device | str | None = None
 ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
-    """x of every column's and y of every row's centre, for an image of half diagonal 1 and this aspect (width / height)."""
+    """x of every column's and y of every row's centre, for an image of this aspect and half diagonal 1."""
     diagonal = (aspect * aspect + 1) ** 0.5
 
     def centers(count: int, span: float) -> Tensor:

@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from da3gs.errors import InputError
 
@@ -87,6 +89,25 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.rename(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading bytes; pipes, devices and folders are refused without being opened for reading.
+
+    Raises:
+        InputError: there is no such file, it is not a regular one, or it may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the spelling") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path.name} cannot be opened: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path.name} is not a regular file; name a file")
+    return os.fdopen(descriptor, "rb")
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,337 @@
+"""Splats as standard 3D Gaussian Splatting PLY files: float32 rows, logit opacity, log scale, quaternion wxyz.
+
+Everything is streamed through one small buffer, so that neither reading nor writing needs a second copy of the splats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from da3gs._files import atomic_file, open_regular
+from da3gs.errors import InputError
+from da3gs.gaussians import Gaussians
+
+OPACITY_MARGIN = 1e-6
+"""Opacities are held this far from 0 and 1, where the logit is infinite."""
+
+_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+_ROWS = 8192
+_HEADER_LIMIT = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PlyElement:
+    """One element of a PLY header."""
+
+    name: str
+    """``vertex``, ``chunk`` and the like."""
+    count: int
+    """How many rows."""
+    properties: tuple[tuple[str, str], ...]
+    """(name, numpy type without byte order) of each property; the type of a list property is ``list``."""
+
+    def dtype(self, order: str) -> np.dtype:
+        """The numpy type of a row, ``order`` being ``<`` or ``>``; only for elements without lists."""
+        return np.dtype([(name, order + kind) for name, kind in self.properties])
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether rows may differ in length."""
+        return any(kind == "list" for _, kind in self.properties)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PlyHeader:
+    """What the text at the top of a PLY file says."""
+
+    format: str
+    """``ascii``, ``binary_little_endian`` or ``binary_big_endian``."""
+    comments: tuple[str, ...]
+    """The comment lines, without the word itself."""
+    elements: tuple[PlyElement, ...]
+    """In the order of the file."""
+    size: int
+    """Bytes of the header; the data begin here."""
+
+    def element(self, name: str) -> PlyElement | None:
+        """The element of this name, or None."""
+        return next((element for element in self.elements if element.name == name), None)
+
+    @property
+    def order(self) -> str:
+        """Numpy's sign of the byte order."""
+        return ">" if self.format == "binary_big_endian" else "<"
+
+
+def save_ply(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False, comments: Sequence[str] = ()) -> None:
+    """Write splats as a binary little-endian PLY: x y z nx ny nz f_dc f_rest opacity scale rot, all float32.
+
+    Normals are zero. ``f_rest`` is colour-major (all bands of red, then green, then blue), as every reader expects.
+    Opacities are held within 1e-6 of 0 and 1, scales above 1e-38; quaternions are made unit length, wxyz.
+
+    Args:
+        gaussians: splats without a batch axis, on any device.
+        path: the file; it appears whole or not at all.
+        overwrite: replace an existing file.
+        comments: lines of text for the header.
+
+    Raises:
+        InputError: ``path`` exists and ``overwrite`` is false, or its folder does not exist.
+    """
+    with atomic_file(Path(path), overwrite=overwrite) as temporary, temporary.open("wb", buffering=0) as file:
+        file.write(_header(len(gaussians), gaussians.harmonics.shape[-2], comments))
+        for block in _rows(gaussians.detach()):
+            _write_all(file, block.data.cast("B"))
+
+
+def load_ply(path: Path | str) -> Gaussians:
+    """Read splats from a PLY with the standard properties, in any order and number type, of any degree 0 to 3.
+
+    Normals and unknown properties are skipped. Values that are not finite come through as they are.
+
+    Raises:
+        InputError: the file is missing, cut short, not a PLY, or lacks a property that splats need.
+    """
+    path = Path(path)
+    with open_regular(path) as file:
+        header = read_header(file, path.name)
+        vertex = _splat_element(header, path.name)
+        names = _wanted(vertex, path.name)
+        if header.format == "ascii" or any(e.has_lists for e in header.elements[: header.elements.index(vertex)]):
+            blocks = _slow_blocks(file, header, names, path.name)
+        else:
+            blocks = _fast_blocks(file, header, vertex, names, path.name)
+        return _gathered(blocks, vertex.count, (len(names) - 11) // 3)
+
+
+def ply_comments(path: Path | str) -> tuple[str, ...]:
+    """The comment lines of a PLY header, without the word ``comment``."""
+    with open_regular(Path(path)) as file:
+        return read_header(file, Path(path).name).comments
+
+
+def property_names(bands: int, *, normals: bool = True) -> list[str]:
+    """The property names of a splat PLY in writing order, for ``bands`` harmonics a colour, K = (degree + 1)²."""
+    return [
+        *"xyz",
+        *(("nx", "ny", "nz") if normals else ()),
+        *(f"f_dc_{i}" for i in range(3)),
+        *(f"f_rest_{i}" for i in range(3 * (bands - 1))),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
+
+
+def header_bytes(count: int, names: Sequence[str], comments: Sequence[str] = ()) -> bytes:
+    """The header of a little-endian file with one vertex element of float32 properties."""
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {' '.join(comment.split())}" for comment in comments]
+    lines += [f"element vertex {count}", *(f"property float {name}" for name in names), "end_header"]
+    return ("\n".join(lines) + "\n").encode("ascii", "backslashreplace")
+
+
+def read_header(file: BinaryIO, name: str) -> PlyHeader:
+    """Parse the header at the start of an open file, ``name`` being what messages call it.
+
+    Raises:
+        InputError: it is not a PLY header, or a malformed one.
+    """
+    file.seek(0)
+    start = file.read(_HEADER_LIMIT)
+    if not start.startswith((b"ply\n", b"ply\r")):
+        raise InputError(f"{name} is not a PLY file: it does not begin with 'ply'")
+    end = start.find(b"\nend_header")
+    stop = start.find(b"\n", end + 1)
+    if end < 0 or stop < 0:
+        raise InputError(f"{name} is not a PLY file: its header has no end_header line; the file may be cut short")
+    return _parsed(start[: end + 1].decode("ascii", "replace").splitlines()[1:], stop + 1, name)
+
+
+def _parsed(lines: list[str], size: int, name: str) -> PlyHeader:
+    form, comments = "", []
+    elements: list[tuple[str, int, list[tuple[str, str]]]] = []
+    for line in lines:
+        match line.split():
+            case ["format", ("ascii" | "binary_little_endian" | "binary_big_endian") as form, "1.0"]:
+                pass
+            case ["comment" | "obj_info", *_]:
+                comments.append(line.partition(" ")[2].strip())
+            case ["element", element, count] if count.isascii() and count.isdecimal() and len(count) < 16:
+                elements.append((element, int(count), []))
+            case ["property", "list", counts, items, prop] if elements and {counts, items} <= _TYPES.keys():
+                elements[-1][2].append((prop, "list"))
+            case ["property", kind, prop] if elements and kind in _TYPES:
+                elements[-1][2].append((prop, _TYPES[kind]))
+            case []:
+                pass
+            case _:
+                raise InputError(f"{name} has a PLY header line that makes no sense: {line[:80]!r}")
+    if not form:
+        raise InputError(f"{name} has a PLY header without a format line")
+    for element, _, properties in elements:
+        if len({prop for prop, _ in properties}) < len(properties):
+            raise InputError(f"{name} names a property of its PLY element {element!r} twice")
+    return PlyHeader(
+        format=form,
+        comments=tuple(comments),
+        elements=tuple(PlyElement(name=n, count=c, properties=tuple(p)) for n, c, p in elements),
+        size=size,
+    )
+
+
+def _header(count: int, bands: int, comments: Sequence[str]) -> bytes:
+    return header_bytes(count, property_names(bands), comments)
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    """An unbuffered write may take only part of the data."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def _rows(gaussians: Gaussians) -> Iterator[np.ndarray]:
+    """Blocks of finished rows, float32; the buffer is used again, so write each before asking for the next."""
+    count, bands = len(gaussians), gaussians.harmonics.shape[-2]
+    width = 14 + 3 * bands
+    buffer = torch.zeros(min(count, _ROWS), width)
+    for start in range(0, count, _ROWS):
+        part = gaussians.map(lambda t, a=start: t[a : a + _ROWS].to("cpu", torch.float32))  # type: ignore[misc]
+        block = buffer[: len(part)]
+        block[:, 0:3] = part.means
+        block[:, 6 : 6 + 3] = part.harmonics[:, 0]
+        block[:, 9 : 6 + 3 * bands].unflatten(1, (3, bands - 1)).copy_(part.harmonics[:, 1:].transpose(1, 2))
+        block[:, width - 8] = torch.logit(part.opacities, eps=OPACITY_MARGIN)
+        block[:, width - 7 : width - 4] = part.scales.clamp(min=1e-38).log()
+        block[:, width - 4 :] = unit_quaternions(part.quaternions)
+        yield block.numpy()
+
+
+def unit_quaternions(quaternions: Float32[Tensor, "N 4"]) -> Float32[Tensor, "N 4"]:
+    """Quaternions of length 1; one of length 0 becomes the identity."""
+    length = quaternions.norm(dim=-1, keepdim=True)
+    identity = quaternions.new_tensor([1.0, 0.0, 0.0, 0.0])
+    return torch.where(length == 0, identity, quaternions / torch.where(length == 0, 1, length))
+
+
+def _splat_element(header: PlyHeader, name: str) -> PlyElement:
+    vertex = header.element("vertex")
+    if vertex is None:
+        found = ", ".join(element.name for element in header.elements) or "none"
+        raise InputError(f"{name} is not a Gaussian splat: it has no vertex element (elements: {found[:80]})")
+    if header.element("chunk") is not None:
+        raise InputError(f"{name} is a compressed PLY; open it with load_gaussians")
+    if vertex.has_lists:
+        raise InputError(f"{name} is not a Gaussian splat: its vertices hold lists")
+    return vertex
+
+
+def _wanted(vertex: PlyElement, name: str) -> list[str]:
+    """The names of the properties to read: means, DC, rest, opacity, scales, quaternion."""
+    have = {prop for prop, _ in vertex.properties}
+    rest = sum(prop.startswith("f_rest_") for prop in have)
+    if rest not in (0, 9, 24, 45):
+        raise InputError(f"{name} has {rest} f_rest properties; splats have 0, 9, 24 or 45 (degrees 0 to 3)")
+    names = property_names(rest // 3 + 1, normals=False)
+    missing = [prop for prop in names if prop not in have]
+    if missing:
+        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise InputError(f"{name} is not a Gaussian splat: its vertices lack {listed}; is it a mesh or a point cloud?")
+    return names
+
+
+def _fast_blocks(
+    file: BinaryIO, header: PlyHeader, vertex: PlyElement, names: list[str], name: str
+) -> Iterator[np.ndarray]:
+    """Blocks [rows, len(names)] of the wanted properties from a binary file, whose length is checked at once."""
+    before = header.elements[: header.elements.index(vertex)]
+    start = header.size + sum(e.count * e.dtype(header.order).itemsize for e in before)
+    size = file.seek(0, 2)
+    end = start + vertex.count * vertex.dtype(header.order).itemsize
+    if size < end:
+        raise InputError(f"{name} is cut short: {vertex.count} splats by its header need {end} bytes, it has {size}")
+    if size > end and vertex is header.elements[-1]:
+        raise InputError(f"{name} has {size - end} bytes more than its header announces ({vertex.count} splats)")
+    file.seek(start)
+    return _binary_blocks(file, vertex.count, vertex.dtype(header.order), names, name)
+
+
+def _binary_blocks(file: BinaryIO, count: int, dtype: np.dtype, names: list[str], name: str) -> Iterator[np.ndarray]:
+    fields = list(dtype.names or ())
+    columns = [fields.index(prop) for prop in names]
+    plain = all(dtype[field] == np.dtype("<f4") for field in fields)
+    for first in range(0, count, _ROWS):
+        rows = min(_ROWS, count - first)
+        data = file.read(rows * dtype.itemsize)
+        if len(data) < rows * dtype.itemsize:
+            raise InputError(f"{name} ended while it was being read")
+        if plain:
+            yield np.frombuffer(data, "<f4").reshape(rows, -1)[:, columns]
+        else:
+            block = np.frombuffer(data, dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield np.stack([block[prop].astype(np.float32) for prop in names], 1)
+
+
+def _slow_blocks(file: BinaryIO, header: PlyHeader, names: list[str], name: str) -> Iterator[np.ndarray]:
+    """One block by way of plyfile: text files, and files with lists before the vertices."""
+    size = file.seek(0, 2) - header.size
+    for element in header.elements:
+        if element.count * max(len(element.properties), 1) > size:  # every value takes a byte at least
+            raise InputError(
+                f"{name} is cut short: {element.count} rows of {element.name!r} need more than {size} bytes"
+            )
+    return _plyfile_blocks(file, header.format == "ascii", names, name)
+
+
+def _plyfile_blocks(file: BinaryIO, text: bool, names: list[str], name: str) -> Iterator[np.ndarray]:
+    import plyfile
+
+    file.seek(0)
+    stream = io.TextIOWrapper(file, "ascii") if text else file
+    try:
+        vertices = plyfile.PlyData.read(stream, mmap=False)["vertex"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield np.stack([vertices[prop].astype(np.float32) for prop in names], 1)
+    except (plyfile.PlyParseError, ValueError, TypeError, OverflowError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{name} cannot be read as a PLY file: {reason}") from error
+    finally:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.detach()  # else it closes the file that the caller closes
+
+
+def _gathered(blocks: Iterator[np.ndarray], count: int, bands: int) -> Gaussians:
+    result = Gaussians(
+        means=torch.empty(count, 3),
+        scales=torch.empty(count, 3),
+        quaternions=torch.empty(count, 4),
+        opacities=torch.empty(count),
+        harmonics=torch.empty(count, bands, 3),
+    )
+    start = 0
+    for rows in blocks:
+        block = torch.from_numpy(rows)
+        window = slice(start, start + len(block))
+        part = result.map(lambda t, at=window: t[at])  # type: ignore[misc]
+        part.means.copy_(block[:, 0:3])
+        part.harmonics[:, 0] = block[:, 3:6]
+        part.harmonics[:, 1:] = block[:, 6 : 3 + 3 * bands].unflatten(1, (3, bands - 1)).transpose(1, 2)
+        torch.sigmoid(block[:, -8], out=part.opacities)
+        torch.exp(block[:, -7:-4], out=part.scales)
+        part.quaternions.copy_(unit_quaternions(block[:, -4:]))
+        start += len(block)
+    return result

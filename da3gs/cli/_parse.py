@@ -1,0 +1,170 @@
+"""Words of the command line to one frozen dataclass; what cannot be parsed becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from da3gs.cli._session import Session
+from da3gs.errors import InputError
+
+MAX_THREADS = 256
+
+
+def option(metavar: str, *aliases: str, hint: str | None = None) -> Any:
+    """How an option appears in the help: the word for its value, and short names such as ``-o``."""
+    return tyro.conf.arg(metavar=metavar, aliases=list(aliases) or None, help_behavior_hint=hint)
+
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
+"""A boolean that is off unless it is named, and has no ``--no-`` twin."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """The options that every command has."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    threads: Annotated[int | None, option("N", hint="(default: all cores)")] = None
+    """Processor threads to use."""
+    seed: Annotated[int, option("N")] = 0
+    """Seed of everything random."""
+    json: Switch = False
+    """Print one JSON object on stdout and nothing else there."""
+    quiet: Switch = False
+    """No progress bars, only warnings in the log."""
+    verbose: Switch = False
+    """Log as it happens, with details."""
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            InputError: naming the option, its value and the range.
+        """
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
+            raise InputError(f"--threads {self.threads} is out of range; give 1 to {MAX_THREADS}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed {self.seed} is out of range; give 0 to 2^63 - 1")
+
+    def apply_threads(self) -> None:
+        """Tell every library how many threads it may use; those not imported yet read it from the environment."""
+        if self.threads is None:
+            return
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[name] = str(self.threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(self.threads)
+        if "numba" in sys.modules:
+            numba = sys.modules["numba"]
+            numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+
+
+CommonOptions = Annotated[Common, tyro.conf.OmitArgPrefixes]
+"""The common options as the last field of a command, without a prefix."""
+
+COMMON = Common()
+"""The common options where none is given."""
+
+
+class Command(ABC):
+    """A subcommand: a frozen dataclass whose fields are its words and whose field docstrings are its help."""
+
+    @property
+    def common(self) -> Common:
+        """The options that every command has."""
+        return COMMON
+
+    @abstractmethod
+    def run(self, session: Session) -> int:
+        """Do it, print the results, return the exit status."""
+
+
+AnyCommand = TypeVar("AnyCommand", bound=Command)
+
+
+def parse(command: type[AnyCommand], words: Sequence[str], name: str) -> AnyCommand | None:
+    """The command with its fields set, or None where the help was asked for and has been printed.
+
+    Raises:
+        InputError: a word is unknown, misplaced or malformed.
+    """
+    complaint = io.StringIO()
+    try:
+        with _caught(complaint, words):
+            parsed = tyro.cli(command, args=words, prog=f"da3gs {name}")
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise InputError(f"{_one_line(complaint.getvalue())} (see da3gs {name} --help)") from None
+    parsed.common.check()
+    return parsed
+
+
+def number_or_auto(flag: str, text: str) -> int | Literal["auto"]:
+    """The value of an option that takes a whole number or ``auto``.
+
+    >>> number_or_auto("--views", "8"), number_or_auto("--views", "auto")
+    (8, 'auto')
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    if re.fullmatch(r"[+-]?[0-9]{1,9}", text) is None:
+        raise InputError(f"{flag} takes a whole number or auto, got {text!r}")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _caught(complaint: io.StringIO, words: Sequence[str]) -> Iterator[None]:
+    """Catch tyro's complaints, drawn wide enough that no word is wrapped, in the one style that is understood."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stderr(complaint))
+        if not any(word in ("-h", "--help") or word.startswith("--tyro-") for word in words):
+            stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")))
+            before = os.environ.get("COLUMNS")
+            os.environ["COLUMNS"] = "4000"
+            stack.callback(lambda: os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before))
+        yield
+
+
+def _one_line(box: str) -> str:
+    """What a box that tyro draws round an error says, without its frame, its help texts and its footer."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [re.sub(r"[│╭╮╰╯]", "", row).strip() for row in plain.splitlines() if row[:1] not in ("╭", "╰")]
+    sections: list[list[str]] = [[]]
+    for row in rows:
+        if row and not row.strip("─"):
+            sections.append([])
+        elif row:
+            sections[-1].append(row)
+    said = " ".join(sections[0]) or "the arguments could not be parsed"
+    if said.startswith("Missing from") and len(sections[0]) > 1:
+        said = "missing " + re.split(r"\s{2,}", sections[0][1])[0]
+    if value := re.match(r"Error parsing (\S+): (?:No type matching )?(.*)$", said):
+        said = _bad_value(value[1], value[2])
+    for section in sections[1:]:
+        if section[0].startswith("Perhaps you meant") and len(section) > 1:
+            said += f"; perhaps you meant {section[1]}"
+    return said[:1].lower() + said[1:].rstrip(".")
+
+
+def _bad_value(flag: str, reason: str) -> str:
+    kind = "a whole number" if "int" in reason.lower() else "a number"
+    given = re.search(r"from (\[.*?\])\.|: ('.*')$|(could not convert .*)", reason)
+    if given is None or ("float" not in reason and "int" not in reason.lower()):
+        return f"{flag}: {reason}"
+    words = next(group for group in given.groups() if group)
+    return f"{flag} takes {kind}, got {words.strip('[]').removeprefix('could not convert string to float: ')}"

@@ -1,0 +1,49 @@
+"""``da3gs check``: is a splat file what the scene promised?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, option
+from da3gs.cli._session import Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check(Command):
+    """Read a splat file as a stranger would, render the scene's reference cameras with it and compare.
+
+    Prints splat count, bounds, values that are not finite, and the PSNR of every camera. Exit 1 when it falls under
+    the bound. A bare file with nothing to compare with gets its statistics only.
+    """
+
+    source: Annotated[Positional[str], option("SCENE|FILE", hint="")]
+    """A scene folder, or a splat file."""
+    against: Annotated[str | None, option("SCENE", hint="")] = None
+    """The scene to compare a bare file with."""
+    min_psnr: Annotated[float | None, option("DB", hint="(default: 60 for .ply, 45 for other formats)")] = None
+    """The bound."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Check, print, say whether it held."""
+        from da3gs.pipeline.check import check
+
+        report = check(
+            Path(self.source), against=None if self.against is None else Path(self.against), min_psnr=self.min_psnr
+        )
+        session.result(report)
+        for line in check_lines(report):
+            session.print(line)
+        return 0 if report["passed"] else 1
+
+
+def check_lines(report: dict[str, Any]) -> list[str]:
+    """What the report says, for people."""
+    return [str(report)]
+
+
+COMMAND = Check

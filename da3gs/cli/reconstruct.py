@@ -1,0 +1,164 @@
+"""``da3gs reconstruct``: photos in, scene out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, number_or_auto, option
+from da3gs.cli._session import Session
+from da3gs.errors import InputError
+
+if TYPE_CHECKING:
+    from da3gs.scene import Scene
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reconstruct(Command):
+    """Turn photos into a scene folder with Gaussian splats.
+
+    INPUT is photos, a folder, a .zip, a video, a transforms.json, a COLMAP model or a DL3DV scene; told apart by what
+    it is.
+    """
+
+    inputs: Annotated[Positional[tuple[str, ...]], option("INPUT...", hint="")]
+    """What to read."""
+    output: Annotated[str | None, option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
+    """The scene folder to write."""
+    overwrite: Switch = False
+    """Replace SCENE if it is a scene folder."""
+    view: Switch = False
+    """Open the viewer when it is done."""
+    dry_run: Switch = False
+    """Say what would be read, picked and loaded, and how much memory it needs; write nothing."""
+    model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
+    """A name of `da3gs models`, a file, or an official checkpoint folder."""
+    poses: Literal["auto", "given", "predicted", "rays"] = "auto"
+    """Where the cameras come from; auto takes those of the input if it has any. rays: from the ray maps."""
+    splats: Literal["auto", "head", "depth"] = "auto"
+    """From the model's splat head, or one Gaussian a pixel from its depth."""
+    views: Annotated[str, option("N|auto")] = "auto"
+    """At most this many photos; auto: as many as the model takes."""
+    fps: Annotated[float | None, option("F", hint="")] = None
+    """Frames a second to take from a video."""
+    resolution: Annotated[str, option("N|auto")] = "auto"
+    """Long side in pixels; auto: the model's own."""
+    masks: Annotated[str | None, option("DIR", hint="")] = None
+    """Pictures by the photos' names, white where a pixel is to be kept."""
+    metric: Literal["auto", "on", "off"] = "auto"
+    """Whether lengths are metres; auto: where the model is metric."""
+    sky: Literal["drop", "shell"] = "drop"
+    """Leave the sky out, or put it on a far shell."""
+    up: Literal["auto", "camera", "given"] = "auto"
+    """Without poses: level the world along gravity, or keep the first camera's axes."""
+    clean: bool = True
+    """Drop splats at depth edges, in masked regions, and those that are not positive."""
+    min_opacity: Annotated[float | None, option("A", hint="")] = None
+    """Drop splats below this opacity, 0 to 1."""
+    min_confidence: Annotated[float | None, option("C", hint="")] = None
+    """Drop splats below this confidence of the model."""
+    edge: Annotated[float | None, option("E", hint="")] = None
+    """Drop splats where depth jumps by more than this share."""
+    holdout: Annotated[str | None, option("every:K|NAME,...", hint="")] = None
+    """Photos to keep out of the model and to score afterwards."""
+    upstream: Switch = False
+    """The official behaviour to the letter."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in."""
+    images: Literal["used", "original"] = "used"
+    """Keep the photos in the scene as they were used, or at full size."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Reconstruct, save, check, say what came of it."""
+        if not self.inputs:
+            raise InputError("nothing to reconstruct: name photos, a folder, a zip, a video ... (see --help)")
+        sources = [Path(word) for word in self.inputs]
+        if self.dry_run:
+            return self._plan(sources, session)
+        from da3gs.cli._scenes import default_scene_path, save_and_check
+        from da3gs.scene import check_output
+
+        output = default_scene_path(sources) if self.output is None else Path(self.output)
+        check_output(output, overwrite=self.overwrite, inputs=sources)
+        with session.progress() as progress:
+            scene = _reconstruct(sources, progress=progress, **self.keywords())
+            report = save_and_check(scene, output, overwrite=self.overwrite)
+        session.result(summary(scene, output, report))
+        for line in summary_lines(scene, output, report):
+            session.print(line)
+        if not report["passed"]:
+            return 1
+        if self.view:
+            from da3gs.cli.view import show
+
+            show(scene, session)
+        return 0
+
+    def keywords(self) -> dict[str, Any]:
+        """The flags as keywords of `da3gs.reconstruct`."""
+        return {
+            "model": self.model,
+            "poses": self.poses,
+            "splats": self.splats,
+            "views": number_or_auto("--views", self.views),
+            "fps": self.fps,
+            "resolution": number_or_auto("--resolution", self.resolution),
+            "masks": self.masks,
+            "metric": self.metric,
+            "sky": self.sky,
+            "up": self.up,
+            "clean": self.clean,
+            "min_opacity": self.min_opacity,
+            "min_confidence": self.min_confidence,
+            "edge": self.edge,
+            "holdout": self.holdout,
+            "upstream": self.upstream,
+            "dtype": self.dtype,
+            "images": self.images,
+            "device": self.common.device,
+            "threads": self.common.threads,
+            "seed": self.common.seed,
+        }
+
+    def _plan(self, sources: list[Path], session: Session) -> int:
+        from da3gs.pipeline.reconstruct import plan
+
+        planned = plan(one_or_many(sources), **self.keywords())
+        session.result(planned)
+        for key, value in planned.items():
+            session.print(f"{key.replace('_', ' ')}: {spelled(value)}")
+        return 0
+
+
+def _reconstruct(sources: list[Path], **keywords: Any) -> Scene:
+    from da3gs.pipeline.reconstruct import reconstruct
+
+    return reconstruct(one_or_many(sources), **keywords)
+
+
+def one_or_many(sources: list[Path]) -> Path | list[Path]:
+    """A single input by itself, so that a folder is read as a folder."""
+    return sources[0] if len(sources) == 1 else sources
+
+
+def spelled(value: object) -> str:
+    """A value of a plan in words."""
+    match value:
+        case None:
+            return "unknown"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(map(spelled, value)) or "none"
+        case dict():
+            return ", ".join(f"{k} {spelled(v)}" for k, v in value.items()) or "none"
+        case float():
+            return f"{value:.4g}"
+    return str(value)
+
+
+COMMAND = Reconstruct

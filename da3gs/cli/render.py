@@ -1,0 +1,113 @@
+"""``da3gs render``: videos, frames and pictures of a scene."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._session import Session
+from da3gs.errors import InputError
+
+MAX_SIDE = 16384
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Render(Command):
+    """Render a video (.mp4, .gif), one picture (.png) or a folder of frames of a scene.
+
+    Without --size the video has the photos' size. A folder has no suffix, or a trailing slash.
+    """
+
+    source: Annotated[Positional[str], option("SCENE|FILE.ply", hint="")]
+    """A scene folder, or a splat file."""
+    output: Annotated[str, option("OUT.mp4|OUT.gif|OUT.png|OUT_DIR", "-o", hint="(required)")]
+    """What to write; the suffix says what."""
+    overwrite: Switch = False
+    """Replace the output if it is of the same kind."""
+    path: Annotated[str, option("wander|orbit|interpolate|inputs")] = "wander"
+    """How the camera moves."""
+    camera: Annotated[str | None, option("NAME|INDEX", hint="")] = None
+    """One of the scene's cameras instead of a path."""
+    size: Annotated[str | None, option("WxH", hint="")] = None
+    """Size of the picture in pixels."""
+    fps: Annotated[float, option("F")] = 24.0
+    """Frames a second of a video."""
+    seconds: Annotated[float, option("S")] = 4.0
+    """Length of a video."""
+    depth: Switch = False
+    """Depth instead of colour: colour-mapped in a video, float32 .npy in a folder."""
+    mask: Switch = False
+    """Coverage instead of colour."""
+    background: Annotated[str | None, option("R,G,B", hint="(default: black)")] = None
+    """Colour behind the splats, each 0 to 1."""
+    backend: Literal["auto", "cpu", "gsplat"] = "auto"
+    """What renders."""
+    antialias: Switch = False
+    """Splats smaller than a pixel grow fainter instead of larger."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Render, write, say where it is."""
+        size = None if self.size is None else parse_size(self.size)
+        background = None if self.background is None else parse_color(self.background)
+        from da3gs.cli._scenes import open_scene
+        from da3gs.pipeline.render_path import render_path
+
+        with session.progress() as progress:
+            written = render_path(
+                open_scene(self.source),
+                self.output,
+                path=self.path,
+                camera=self.camera,
+                size=size,
+                fps=self.fps,
+                seconds=self.seconds,
+                depth=self.depth,
+                mask=self.mask,
+                background=background,
+                backend=self.backend,
+                antialias=self.antialias,
+                overwrite=self.overwrite,
+                progress=progress,
+            )
+        session.result({"output": self.output, "frames": written})
+        session.print(f"{self.output}: {written} frame{'s' if written != 1 else ''}")
+        return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of ``WxH``.
+
+    >>> parse_size("960x540")
+    (960, 540)
+    """
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text.lower())
+    if match is None:
+        raise InputError(f"--size takes WIDTHxHEIGHT such as 960x540, got {text!r}")
+    width, height = int(match[1]), int(match[2])
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise InputError(f"--size {text} is out of range; each side is 1 to {MAX_SIDE}")
+    return width, height
+
+
+def parse_color(text: str) -> tuple[float, float, float]:
+    """Red, green and blue of ``r,g,b``, each 0 to 1.
+
+    >>> parse_color("0,0.5,1")
+    (0.0, 0.5, 1.0)
+    """
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--background takes three numbers from 0 to 1 such as 1,1,1, got {text!r}") from None
+    if not all(0 <= value <= 1 for value in (red, green, blue)):
+        raise InputError(f"--background takes numbers from 0 to 1, got {text!r}")
+    return red, green, blue
+
+
+COMMAND = Render

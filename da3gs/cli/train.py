@@ -1,0 +1,49 @@
+"""``da3gs train``: a model from scratch, or further than it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._session import Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a model; RUN/last.safetensors can be given to --model at any time."""
+
+    config: Annotated[Positional[str], option("CONFIG.toml|PRESET", hint="")]
+    """What to train: a preset's name, or a file."""
+    output: Annotated[str, option("RUN", "-o", hint="(required)")]
+    """The folder of the run."""
+    resume: Switch = False
+    """Go on from the last checkpoint in RUN."""
+    steps: Annotated[int | None, option("N", hint="")] = None
+    """Optimiser steps; default: those of the preset."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Train until the steps are done."""
+        from da3gs.training import train
+
+        with session.progress() as progress:
+            record = train(
+                self.config,
+                Path(self.output),
+                resume=self.resume,
+                steps=self.steps,
+                device=self.common.device,
+                seed=self.common.seed,
+                progress=progress,
+            )
+        session.result(record)
+        for key, value in record.items():
+            session.print(f"{key}: {value}")
+        return 0
+
+
+COMMAND = Train

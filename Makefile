@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 
 # pip finds a local CPU build of torch through its own configuration; uv has to be told. Without one, a machine
 # that has no NVIDIA driver gets the CPU wheels, so that nobody downloads CUDA in vain.
-LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 

@@ -1,1 +1,1 @@
-"""Measurements; nothing here is part of the package."""
+"""Measurements and comparisons; never imported by the package."""

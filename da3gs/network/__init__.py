@@ -2,5 +2,15 @@
 
 from da3gs.network.config import CONFIGS, ModelConfig, NestedConfig, named_config
 from da3gs.network.model import DepthAnything3, RawOutputs
+from da3gs.network.nested import NestedDepthAnything3, NestedOutputs
 
-__all__ = ["CONFIGS", "DepthAnything3", "ModelConfig", "NestedConfig", "RawOutputs", "named_config"]
+__all__ = [
+    "CONFIGS",
+    "DepthAnything3",
+    "ModelConfig",
+    "NestedConfig",
+    "NestedDepthAnything3",
+    "NestedOutputs",
+    "RawOutputs",
+    "named_config",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,12 +15,15 @@ from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.network.backbone import Backbone, BackboneOutputs
-from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras
+from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.config import ModelConfig, ReferenceStrategy
 from da3gs.network.depth_ray import DepthRayHead
 from da3gs.network.depth_sky import DepthSkyHead
 from da3gs.network.gaussian_head import GaussianHead
 from da3gs.network.initialization import initialize
+from da3gs.network.metric import filled_sky, is_sky
+from da3gs.network.ray_pose import cameras_from_rays
+from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.prediction import Prediction
 from da3gs.views import Views
 
@@ -28,6 +32,10 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 """Standard deviation of the same."""
 
+PoseSource = Literal["camera", "rays"]
+"""Where predicted cameras come from: the camera decoder, or the ray maps."""
+
+_UPSTREAM_SKY = 0.5  # where the official prediction cuts its sky mask; inside it cuts at SKY_THRESHOLD
 _PIXELS_AT_ONCE = 250_000  # a head's maps of so many pixels are in memory together; one view of 504×378 at the least
 
 
@@ -73,17 +81,81 @@ class DepthAnything3(nn.Module):
         self.splat_head = None if config.splats is None else GaussianHead(feature_width, config.splats)
         initialize(self)
 
-    def forward(self, views: Views) -> Prediction:
-        """Depth, confidence and cameras of views, in the network's own frame and scale.
+    def forward(
+        self,
+        views: Views,
+        *,
+        upstream: bool = False,
+        poses: PoseSource = "camera",
+        splats: bool = False,
+        reference: ReferenceStrategy = "saddle_balanced",
+        generator: torch.Generator | None = None,
+    ) -> Prediction:
+        """Depth, confidence and cameras of views, and splats where asked for, in the network's own frame and scale.
 
         Nothing is resized. Cameras in ``views`` condition the network; those that come back are the predicted ones.
+
+        Args:
+            views: of one scene, or with a leading axis for several.
+            upstream: the official behaviour to the letter: splats take the given cameras' scale while depth and cameras
+                do not, sky is cut at 0.5 while its depth is filled from 0.3, quantiles come from a random sample.
+            poses: predicted cameras come from the camera decoder or from the ray maps.
+            splats: whether the Gaussian head runs.
+            reference: how the reference among three or more views without cameras is chosen.
+            generator: for whatever is drawn; None seeds one with 0. On the CPU.
         """
         batched = views.images.ndim == 5
         images = views.images if batched else views.images[None]
         cameras = views.cameras if batched or views.cameras is None else views.cameras.map(lambda t: t[None])
-        raw = self.raw(images, cameras)
-        prediction = Prediction(depth=raw.depth, confidence=raw.confidence, cameras=raw.cameras)
+        given = None if cameras is None else normalized_cameras(cameras)
+        raw = self.raw(images, given, rays=poses == "rays", splats=splats, reference=reference)
+        prediction = self.finished(raw, given=given, upstream=upstream, poses=poses, generator=generator)
         return prediction if batched else prediction.map(lambda t: t[0])
+
+    def finished(
+        self,
+        raw: RawOutputs,
+        *,
+        given: Cameras | None = None,
+        upstream: bool = False,
+        poses: PoseSource = "camera",
+        generator: torch.Generator | None = None,
+    ) -> Prediction:
+        """The prediction that raw outputs amount to: cameras, splats, sky.
+
+        Args:
+            raw: of this network; with rays where ``poses`` asks for them.
+            given: the cameras that went in.
+            upstream: the official behaviour to the letter.
+            poses: where the predicted cameras come from.
+            generator: for whatever is drawn; None seeds one with 0. On the CPU.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        height, width = raw.depth.shape[-2:]
+        cameras = raw.cameras
+        if poses == "rays":
+            if raw.rays is None or raw.ray_confidence is None:
+                raise InputError(f"{self.config.name} predicts no rays; take the cameras from the camera decoder")
+            cameras = cameras_from_rays(raw.rays, raw.ray_confidence, generator=generator).cameras(height, width)
+        gaussians = None
+        if raw.splats is not None and cameras is not None and self.config.splats is not None:
+            gaussians = splats_from_channels(
+                raw.splats,
+                raw.depth,
+                cameras,
+                self.config.splats,
+                quaternions=self.config.quaternions,
+                depth_along=self.config.depth_along,
+                scale=scale_onto(cameras.centers, given.centers) if upstream and given is not None else None,
+            )
+        depth, sky = raw.depth, None
+        if raw.sky is not None:
+            sky = is_sky(raw.sky)
+            depth = torch.stack(
+                [filled_sky(d, s, generator=generator if upstream else None) for d, s in zip(depth, sky, strict=True)]
+            )
+            sky = raw.sky >= _UPSTREAM_SKY if upstream else sky
+        return Prediction(depth=depth, confidence=raw.confidence, sky=sky, cameras=cameras, gaussians=gaussians)
 
     def raw(
         self,

@@ -19,11 +19,14 @@ def choose_reference(tokens: Float[Tensor, "B V C"], strategy: ReferenceStrategy
     with the widest range of similarities; the two most similar views always tie there, and rounding picks one.
     """
     batch, views = tokens.shape[:2]
+    first = torch.zeros(batch, dtype=torch.int64, device=tokens.device)
     match strategy:
         case "first":
-            return torch.zeros(batch, dtype=torch.int64, device=tokens.device)
+            return first
         case "middle":
-            return torch.full((batch,), views // 2, dtype=torch.int64, device=tokens.device)
+            return first + views // 2
+        case "saddle_balanced" | "saddle_sim_range" if views == 1:
+            return first
         case "saddle_balanced":
             return _balance_penalty(tokens.float()).argmin(-1)
         case "saddle_sim_range":
@@ -46,3 +49,22 @@ def _balance_penalty(tokens: Float[Tensor, "B V C"]) -> Float[Tensor, "B V"]:
     measures = torch.stack((mean_similarity, length, variance), 1)
     low, high = measures.amin(-1, keepdim=True), measures.amax(-1, keepdim=True)
     return ((measures - low) / (high - low + 1e-8) - 0.5).abs().sum(1)
+
+
+def reordered(per_view: Float[Tensor, "B V *rest"], reference: Int[Tensor, "B"]) -> Float[Tensor, "B V *rest"]:
+    """The reference view first, the others after it in their order: how the official code holds views inside."""
+    return _taken(per_view, _order(reference, per_view.shape[1]))
+
+
+def restored(per_view: Float[Tensor, "B V *rest"], reference: Int[Tensor, "B"]) -> Float[Tensor, "B V *rest"]:
+    """The inverse of ``reordered``."""
+    return _taken(per_view, _order(reference, per_view.shape[1]).argsort(-1))
+
+
+def _order(reference: Int[Tensor, "B"], views: int) -> Int[Tensor, "B V"]:
+    others = torch.arange(views, device=reference.device).expand(len(reference), -1)
+    return torch.where(others == reference[:, None].long(), -1, others).argsort(-1)
+
+
+def _taken(per_view: Tensor, order: Int[Tensor, "B V"]) -> Tensor:
+    return per_view.gather(1, order.reshape(*order.shape, *([1] * (per_view.ndim - 2))).expand_as(per_view))

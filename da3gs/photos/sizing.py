@@ -2,7 +2,8 @@
 
 The steps are those of the official preprocessing (a bounded resize, then a resize or a crop to multiples of 14, each on
 uint8 with OpenCV's area or cubic interpolation), so that its numbers come out bit for bit. Intrinsics follow: a resize
-multiplies the whole first row by the width's ratio and the whole second row by the height's, a crop moves the principal point.
+multiplies the whole first row by the width's ratio and the whole second row by the height's, a crop moves the principal
+point.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ def batch_cropped(
     if intrinsics is None:
         return cut, None
     moved = [
-        sized_intrinsics(k, i.shape[0], i.shape[1], [crop]) for k, i, crop in zip(intrinsics, images, crops, strict=True)
+        sized_intrinsics(k, i.shape[0], i.shape[1], [crop])
+        for k, i, crop in zip(intrinsics, images, crops, strict=True)
     ]
     return cut, moved

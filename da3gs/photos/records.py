@@ -1,0 +1,103 @@
+"""What loading photos gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from da3gs.views import Views
+
+Kind = Literal["photos", "folder", "zip", "video", "transforms", "colmap", "dl3dv"]
+"""What the input turned out to be; a zip that holds a posed data set or a video counts as that."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Dropped:
+    """A photo that was found and not used."""
+
+    name: str
+    """Its file name (a video's frame: ``frame_000123``)."""
+    reason: str
+    """Why, reading on from the name: "is cut short"."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Original:
+    """A photo at its full size: upright and free of lens distortion."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """sRGB."""
+    mask: Bool[np.ndarray, "H W"] | None
+    """True where a pixel is wanted; None means everywhere."""
+    intrinsics: Float[np.ndarray, "3 3"] | None
+    """In pixels of this size, float64; None where nothing is known."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Photo:
+    """One photo that is used, and how to get at it again."""
+
+    index: int
+    """Its position in the input (the list of transforms.json, natural name order, the frame number of a video)."""
+    name: str
+    """Its name among the views: the file's stem made unique, or ``frame_000123``."""
+    file: str
+    """The name of its file, without folders; of a video's frame the video's."""
+    sha256: str
+    """Of that file."""
+    original_height: int
+    """Height of the upright photo in pixels."""
+    original_width: int
+    """Width of the upright photo in pixels."""
+    height: int
+    """Height in the views, without padding."""
+    width: int
+    """Width in the views, without padding."""
+    focal_source: Literal["given", "exif"] | None
+    """Where its intrinsics come from; None: nothing is known."""
+    original_intrinsics: Float[np.ndarray, "3 3"] | None
+    """In pixels of ``original()``, float64."""
+    read: Callable[[], Original]
+    """Reads and decodes the file again."""
+
+    def original(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The photo at its full size, upright and undistorted, read again; ``original_intrinsics`` fit it."""
+        return self.read().image
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class SparsePoints:
+    """Points that came with the cameras, in the same world."""
+
+    positions: Float[np.ndarray, "N 3"]
+    """World coordinates, float64."""
+    colors: UInt8[np.ndarray, "N 3"]
+    """sRGB."""
+    errors: Float[np.ndarray, " N"]
+    """Mean reprojection error in pixels of the given camera, -1 where unknown."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class LoadedPhotos:
+    """Everything that was learnt from the input."""
+
+    views: Views
+    """The photos at the network's size with what is known of their cameras."""
+    photos: tuple[Photo, ...]
+    """One a view, in the same order."""
+    dropped: tuple[Dropped, ...]
+    """What was found and not used, with reasons."""
+    kind: Kind
+    """What the input is."""
+    points: SparsePoints | None = None
+    """Points of a COLMAP model."""
+    cam_to_world_given: Float[np.ndarray, "V 4 4"] | None = None
+    """The given poses in float64, OpenCV axes, the caller's numbers (those of ``views`` are made orthonormal)."""
+    intrinsics_known: Float[np.ndarray, "V 3 3"] | None = None
+    """The views' intrinsics in float64; NaN where nothing is known."""
+    _holder: Any = None
+    """Keeps the folder that a zip was unpacked to; it goes when the last photo goes."""

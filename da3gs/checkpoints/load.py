@@ -54,11 +54,12 @@ def load_model(
     """The network of this name or file, in eval mode.
 
     Args:
-        name_or_path: the name of a model that comes with the package, one of our .safetensors files, an official model.safetensors, or a folder in the official layout (config.json beside model.safetensors,
-            whole or in shards).
+        name_or_path: the name of a model that comes with the package, one of our .safetensors files, an official
+            model.safetensors, or a folder in the official layout (config.json beside model.safetensors, whole or in
+            shards).
         device: where the network shall run.
-        dtype: precision of the backbone's matrices; with bfloat16 or float16 it runs under autocast. Heads, norms and the
-            residual stream stay in float32, since depth is an exponential.
+        dtype: precision of the backbone's matrices; with bfloat16 or float16 it runs under autocast. Heads, norms and
+            the residual stream stay in float32, since depth is an exponential.
 
     Raises:
         CheckpointError: the weights are missing, broken, or not those of a known network.

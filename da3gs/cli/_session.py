@@ -79,6 +79,10 @@ class Session:
         if self.json:
             print(json.dumps(_finite(record), allow_nan=False, ensure_ascii=False), file=self._stdout)
 
+    def flush(self) -> None:
+        """Let readers of stdout have what was printed so far."""
+        self._stdout.flush()
+
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress]:
         """A progress to hand to long work: a bar where stderr is a terminal, nothing elsewhere."""

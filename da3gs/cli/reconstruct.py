@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, number_or_auto, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
-
-if TYPE_CHECKING:
-    from da3gs.scene import Scene
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,15 +78,20 @@ class Reconstruct(Command):
         if self.dry_run:
             return self._plan(sources, session)
         from da3gs.cli._scenes import default_scene_path, save_and_check
+        from da3gs.cli._summary import summary, summary_lines
+        from da3gs.pipeline.reconstruct import reconstruct
         from da3gs.scene import check_output
 
+        start = time.perf_counter()
         output = default_scene_path(sources) if self.output is None else Path(self.output)
         check_output(output, overwrite=self.overwrite, inputs=sources)
         with session.progress() as progress:
-            scene = _reconstruct(sources, progress=progress, **self.keywords())
-            report = save_and_check(scene, output, overwrite=self.overwrite)
-        session.result(summary(scene, output, report))
-        for line in summary_lines(scene, output, report):
+            scene = reconstruct(one_or_many(sources), progress=progress, **self.keywords())
+            report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
+        seconds["total"] = time.perf_counter() - start
+        facts = summary(scene, output, report, seconds)
+        session.result(facts)
+        for line in summary_lines(scene, facts):
             session.print(line)
         if not report["passed"]:
             return 1
@@ -132,12 +135,6 @@ class Reconstruct(Command):
         for key, value in planned.items():
             session.print(f"{key.replace('_', ' ')}: {spelled(value)}")
         return 0
-
-
-def _reconstruct(sources: list[Path], **keywords: Any) -> Scene:
-    from da3gs.pipeline.reconstruct import reconstruct
-
-    return reconstruct(one_or_many(sources), **keywords)
 
 
 def one_or_many(sources: list[Path]) -> Path | list[Path]:

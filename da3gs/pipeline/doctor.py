@@ -119,8 +119,10 @@ def _gsplat() -> Finding:
 
 def _numba() -> Finding:
     import numba
-    from numba.np.ufunc import omppool  # noqa: F401  (the import fails where the OpenMP library is missing)
 
+    if importlib.util.find_spec("numba.np.ufunc.omppool") is None:
+        mend = "install the system's OpenMP library (libgomp1), then pip install --force-reinstall numba"
+        return Finding(name="numba", status="warn", said=f"{numba.__version__} without OpenMP", mend=mend)
     return Finding(
         name="numba", status="ok", said=f"{numba.__version__}, OpenMP, {numba.config.NUMBA_NUM_THREADS} threads"
     )
@@ -203,33 +205,16 @@ def available_memory() -> int | None:
 
 
 def _models() -> Finding:
-    from da3gs.checkpoints import BUNDLED
+    from da3gs.checkpoints.zoo import MODELS
 
-    return Finding(name="models", status="ok", said=str(BUNDLED))
+    bundled = [card.name for card in MODELS.values() if card.bundled]
+    return Finding(name="models", status="ok", said=f"{', '.join(bundled)} comes with da3gs")
 
 
 def _warmup() -> Finding:
-    import torch
-
-    from da3gs.cameras import Cameras
-    from da3gs.gaussians import Gaussians
-    from da3gs.rendering import render
+    from da3gs.rendering import warmup
 
     start = time.perf_counter()
-    camera = Cameras(
-        world_to_cam=torch.eye(4),
-        intrinsics=torch.tensor([[32.0, 0, 32], [0, 32.0, 32], [0, 0, 1]]),
-        height=64,
-        width=64,
-    )
-    for degree in range(4):
-        gaussians = Gaussians(
-            means=torch.tensor([[0.0, 0.0, 2.0]]),
-            scales=torch.full((1, 3), 0.1),
-            quaternions=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
-            opacities=torch.ones(1),
-            harmonics=torch.zeros(1, (degree + 1) ** 2, 3),
-        )
-        render(gaussians, camera)
+    warmup()
     said = f"kernels compiled and kept, {time.perf_counter() - start:.1f} s"
     return Finding(name="warm-up", status="ok", said=said)

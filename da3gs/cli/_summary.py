@@ -1,0 +1,74 @@
+"""What a reconstruction says about itself: one JSON object, or a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from da3gs.scene import Scene
+
+
+def summary(scene: Scene, output: Path, report: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+    """The object of ``da3gs reconstruct --json``."""
+    from da3gs.pipeline.record import peak_memory_mb
+
+    record = scene.record
+    return {
+        "scene": str(output),
+        "splats": len(scene.gaussians),
+        "views": len(scene.views),
+        "model": record["model"]["name"],
+        "licence": record["model"]["licence"],
+        "poses": record["poses"]["source"],
+        "psnr_input": record["psnr"]["input_mean"],
+        "psnr_holdout": record["psnr"]["holdout_mean"],
+        "holdout_poses": record["psnr"]["holdout_poses"],
+        "check": {"psnr_file_vs_memory": lowest(report["psnr"]), "passed": report["passed"]},
+        "seconds": {stage: round(value, 3) for stage, value in {**record["seconds"], **seconds}.items()},
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def lowest(psnr: list[float] | float | None) -> float | None:
+    """The worst of several figures; None where there is none."""
+    if isinstance(psnr, list):
+        return min(psnr, default=None)
+    return psnr
+
+
+def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    record = scene.record
+    kept, dropped = record["views"]["kept"], record["views"]["dropped"]
+    lines = [
+        f"{facts['scene']}: {facts['splats']:,} splats from {facts['views']} photos of {spell_input(record['input'])}",
+        f"  model    {facts['model']} ({facts['licence']}), {facts['poses']} cameras",
+    ]
+    if residual := record["poses"].get("residual"):
+        lines.append(f"  cameras  predicted against given: {spell_figures(residual)}")
+    lines += [f"  left out {item['name']}: {item['reason']}" for item in dropped]
+    if cleaned := {reason: count for reason, count in record["cleaned"].items() if count}:
+        lines.append("  cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in cleaned.items()))
+    quality = f"  quality  {facts['psnr_input']:.1f} dB at the photos"
+    if facts["psnr_holdout"] is not None:
+        held = sum(item["role"] == "holdout" for item in kept)
+        quality += f", {facts['psnr_holdout']:.1f} dB at {held} held out ({facts['holdout_poses']} cameras)"
+    lines.append(quality)
+    check = facts["check"]
+    against = check["psnr_file_vs_memory"]
+    figure = "nothing to compare with" if against is None else f"{against:.1f} dB between file and memory"
+    lines.append(f"  check    {'passed' if check['passed'] else 'FAILED'}, {figure}")
+    lines.append(f"  {facts['seconds']['total']:.1f} s, at most {facts['peak_memory_mb'] / 1000:.1f} GB of memory")
+    return lines
+
+
+def spell_input(kind: str) -> str:
+    """A kind of input in words."""
+    return f"a {kind}" if kind[:1] not in "aeiou" else f"an {kind}"
+
+
+def spell_figures(figures: dict[str, Any]) -> str:
+    """Names and figures with commas between."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items() if isinstance(value, int | float)
+    )

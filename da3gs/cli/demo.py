@@ -1,0 +1,105 @@
+"""``da3gs demo``: the whole path on the bundled photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._session import Session
+from da3gs.errors import InputError
+
+SECONDS, FRAMES_A_SECOND = 2.5, 24.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Reconstruct the bundled photos with the bundled model, check the result, render a short video.
+
+    Needs no network and no GPU.
+    """
+
+    output: Annotated[str | None, option("SCENE", "-o", hint="(default: ./demo.scene, numbered when taken)")] = None
+    """The scene folder to write; the video goes beside it."""
+    overwrite: Switch = False
+    """Replace an earlier demo."""
+    view: Switch = False
+    """Open the viewer when it is done."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Reconstruct, check, render, say where everything is."""
+        from da3gs.cli._scenes import numbered, save_and_check
+        from da3gs.cli._summary import summary, summary_lines
+        from da3gs.pipeline.reconstruct import reconstruct
+        from da3gs.pipeline.render_path import render_path
+        from da3gs.scene import check_output
+
+        start = time.perf_counter()
+        photos = demo_photos()
+        output = numbered("demo") if self.output is None else Path(self.output)
+        video = output.with_name(output.name.removesuffix(".scene") + ".mp4")
+        check_output(output, overwrite=self.overwrite)
+        check_output(video, overwrite=self.overwrite, suffixes=(".mp4",))
+        common = self.common
+        with session.progress() as progress:
+            scene = reconstruct(
+                photos, device=common.device, threads=common.threads, seed=common.seed, progress=progress
+            )
+            report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
+            before = time.perf_counter()
+            frames = render_path(
+                scene,
+                video,
+                path="wander",
+                seconds=SECONDS,
+                fps=FRAMES_A_SECOND,
+                overwrite=self.overwrite,
+                progress=progress,
+            )
+            seconds["video"] = time.perf_counter() - before
+        seconds["total"] = time.perf_counter() - start
+        facts = summary(scene, output, report, seconds)
+        session.result({**facts, "video": str(video), "frames": frames})
+        for line in summary_lines(scene, facts):
+            session.print(line)
+        session.print(f"{video}: {frames} frames")
+        if not report["passed"]:
+            return 1
+        for line in next_steps(output):
+            session.print(line)
+        if self.view:
+            from da3gs.cli.view import show
+
+            show(scene, session)
+        return 0
+
+
+def demo_photos() -> Path:
+    """The folder of the bundled photos.
+
+    Raises:
+        InputError: the installation lacks it.
+    """
+    import da3gs
+
+    folder = Path(da3gs.__file__).parent / "demo_photos"
+    if not folder.is_dir():
+        raise InputError("this installation has no demo photos; reinstall da3gs, or reconstruct photos of your own")
+    return folder
+
+
+def next_steps(scene: Path) -> list[str]:
+    """What to try after the demo."""
+    return [
+        "",
+        "What to try next:",
+        f"  da3gs view {scene}",
+        f"  da3gs render {scene} -o orbit.mp4 --path orbit",
+        "  da3gs reconstruct YOUR_PHOTOS/ --view",
+    ]
+
+
+COMMAND = Demo

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from da3gs.errors import InputError
+
+SCENE_FORMAT = "da3gs scene"
+"""What scene.json says of itself under ``format``."""
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
@@ -108,6 +112,103 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise InputError(f"{path.name} is not a regular file; name a file")
     return os.fdopen(descriptor, "rb")
+
+
+def is_scene_folder(path: Path) -> bool:
+    """Whether a folder holds a scene.json of ours."""
+    try:
+        record = json.loads((path / "scene.json").read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("format") == SCENE_FORMAT
+
+
+def check_output(
+    path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = (), suffixes: Sequence[str] = ()
+) -> str:
+    """Make sure, before any work is done, that an output may be written; return its suffix, ``/`` for a folder.
+
+    Something that exists is only ever replaced with ``overwrite``, and only if it is ours: a folder with our
+    scene.json, or a file of the kind that its suffix says. Nothing that is, holds or lies inside an input is replaced.
+
+    Args:
+        path: the file or folder to write.
+        overwrite: whether an existing one may be replaced.
+        inputs: what the command reads.
+        suffixes: those that a file may have, ``/`` among them where a folder is welcome too; empty: a scene folder.
+
+    Raises:
+        InputError: it may not be written; the message says why.
+    """
+    suffix = _output_suffix(path, suffixes)
+    path = Path(path)
+    parent = path.absolute().parent
+    if not path.name or path.name == "..":
+        raise InputError(f"{path} cannot be written; name a file or folder")
+    if not parent.is_dir():
+        raise InputError(f"the folder of {path} does not exist; create it first")
+    _refuse_existing(path, overwrite)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder of {path} is not writable; choose another place")
+    if not (path.exists() or path.is_symlink()):
+        return suffix
+    real = path.resolve()
+    for source in inputs:
+        other = Path(source).resolve()
+        if other == real or other in real.parents or real in other.parents:
+            raise InputError(
+                f"{path.name} is, holds or lies inside the input {Path(source).name}; choose another output"
+            )
+    if path.is_symlink():
+        raise InputError(f"{path.name} is a symbolic link, which --overwrite leaves alone; name another output")
+    if suffix == "/":
+        if not path.is_dir() or not (is_scene_folder(path) or not any(path.iterdir())):
+            raise InputError(
+                f"{path.name} is not a scene folder of da3gs, so --overwrite leaves it alone; choose another"
+            )
+    elif not _same_kind(path, suffix):
+        raise InputError(f"{path.name} is not a {suffix} file, so --overwrite leaves it alone; choose another name")
+    return suffix
+
+
+def _output_suffix(path: Path | str, suffixes: Sequence[str]) -> str:
+    """Which of the suffixes a name has."""
+    name = os.fspath(path)
+    if not suffixes:
+        return "/"
+    matching = [suffix for suffix in suffixes if suffix != "/" and name.lower().endswith(suffix)]
+    if matching and len(os.path.basename(name)) > len(max(matching, key=len)):
+        return max(matching, key=len)
+    if "/" in suffixes and (name.endswith(("/", os.sep)) or not Path(name).suffix):
+        return "/"
+    listed = ", ".join("a folder" if suffix == "/" else suffix for suffix in suffixes)
+    raise InputError(f"{Path(name).name} has no suffix that can be written; use {listed}")
+
+
+def _same_kind(path: Path, suffix: str) -> bool:
+    """Whether an existing file begins as files of this suffix do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(16)
+    match suffix:
+        case ".ply" | ".compressed.ply":
+            return start.startswith(b"ply")
+        case ".spz":
+            return start.startswith(b"\x1f\x8b")
+        case ".splat":
+            return path.stat().st_size % 32 == 0
+        case ".png":
+            return start.startswith(b"\x89PNG")
+        case ".gif":
+            return start.startswith(b"GIF8")
+        case ".mp4":
+            return start[4:8] == b"ftyp"
+        case ".glb":
+            return start.startswith(b"glTF")
+        case ".html":
+            return start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,83 @@
+"""Compare da3gs with stored numbers of the official code: ``python -m benchmarks.parity FILES.npz...``.
+
+One line an output: error, tolerance, ok or FAIL. The exit status is 0 only when every output of every file holds; one
+that is not known here is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import parity_functions, parity_network
+from benchmarks.parity_cases import Case, CaseError, Verdict, load_case, with_ties
+from da3gs.errors import Da3gsError
+
+KINDS: dict[str, Callable[[Case], dict]] = {
+    "network": parity_network.network_outputs,
+    "api": parity_network.api_outputs,
+    "geometry": parity_functions.geometry,
+    "gs_adapter": parity_functions.gs_adapter,
+    "nested_alignment": parity_functions.nested_alignment,
+    "ply": parity_functions.ply,
+    "preprocess": parity_functions.preprocess,
+    "ray_pose": parity_functions.ray_pose,
+    "reference_view": parity_functions.reference_view,
+    "trajectory": parity_functions.trajectory,
+}
+"""What computes the outputs of each kind of case."""
+
+
+def verdicts(case: Case) -> list[Verdict]:
+    """How every output of a case compares.
+
+    Raises:
+        CaseError: the case is of an unknown kind, or has unknown options.
+    """
+    kind = case.meta.get("kind")
+    if kind not in KINDS:
+        raise CaseError(f"unknown kind {kind!r}")
+    return with_ties(case, KINDS[kind](case))
+
+
+def run(path: Path, *, quiet: bool = False) -> bool:
+    """Compare one file and print what came out; whether all of it holds."""
+    start = time.perf_counter()
+    try:
+        case = load_case(path)
+        found = verdicts(case)
+    except (CaseError, Da3gsError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        print(f"{path.stem}: FAIL {type(error).__name__}: {error}")
+        return False
+    for verdict in found:
+        if not (quiet and verdict.ok):
+            print(f"{case.name} {verdict.array}: {verdict.text} {'ok' if verdict.ok else 'FAIL'}")
+    held = sum(v.ok for v in found)
+    worst = max((v.ratio for v in found), default=float("inf"))
+    seconds = time.perf_counter() - start
+    print(f"{case.name}: {held} of {len(found)} hold, at most {worst:.3g} of a tolerance, {seconds:.1f} s")
+    return bool(found) and held == len(found)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 when everything holds, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz")
+    parser.add_argument("--quiet", action="store_true", help="print only outputs that do not hold, and a line a file")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    results = [run(path, quiet=options.quiet) for path in options.files]
+    print(f"{sum(results)} of {len(results)} files hold")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

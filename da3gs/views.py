@@ -30,6 +30,8 @@ class Views(TensorRecord):
     """Intrinsics alone (pixels), where poses are unknown; a view without any holds NaN."""
     masks: Bool[Tensor, "*batch V H W"] | None = None
     """True where a pixel is part of the photo and wanted; None means everywhere."""
+    photo_sizes: tuple[tuple[int, int], ...] | None = None
+    """(height, width) of each photo on the canvas; None: read from the masks, or the whole canvas."""
 
     def __len__(self) -> int:
         """How many views."""
@@ -44,6 +46,7 @@ class Views(TensorRecord):
             cameras=None if self.cameras is None else self.cameras[keep],
             intrinsics=None if self.intrinsics is None else self.intrinsics[keep],
             masks=None if self.masks is None else self.masks[keep],
+            photo_sizes=None if self.photo_sizes is None else tuple(self.photo_sizes[i] for i in keep),
         )
 
     @property
@@ -58,7 +61,9 @@ class Views(TensorRecord):
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each photo on the canvas: the bounding box of its mask, from the top-left corner."""
+        """(height, width) of each photo on the canvas, from the top-left corner; without padding."""
+        if self.photo_sizes is not None:
+            return list(self.photo_sizes)
         if self.masks is None:
             return [(self.height, self.width)] * len(self)
         rows = self.masks.any(-1).flatten(0, -2)

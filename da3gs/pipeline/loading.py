@@ -1,0 +1,107 @@
+"""The model, the device and the threads that a run uses."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from torch import nn
+
+from da3gs.checkpoints import MODELS, ModelCard, checkpoint_card, load_model
+from da3gs.errors import BackendError, InputError
+from da3gs.pipeline.settings import Device, Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A network ready to run, and what there is to know of it."""
+
+    network: nn.Module
+    """In eval mode on its device."""
+    card: ModelCard
+    """Name, licence, resolution."""
+
+
+def loaded_model(model: str | Path | nn.Module | LoadedModel, settings: Settings) -> LoadedModel:
+    """The model in eval mode on the device that the settings name, in their precision.
+
+    Raises:
+        CheckpointError: its weights are missing or broken.
+        BackendError: the machine has no such device.
+    """
+    if isinstance(model, LoadedModel):
+        return model
+    device = chosen_device(settings.device)
+    if isinstance(model, nn.Module):
+        return LoadedModel(network=model.to(device).eval(), card=card_of(model, None))
+    precision = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    network = load_model(model, device=device, dtype=precision)
+    return LoadedModel(network=network, card=card_of(network, model))
+
+
+def card_of(network: nn.Module, source: str | Path | None) -> ModelCard:
+    """The card of a network: by its name, by what its file tells, or by its configuration."""
+    if source is not None and str(source).lower() in MODELS and not Path(source).exists():
+        return MODELS[str(source).lower()]
+    name = getattr(getattr(network, "config", None), "name", type(network).__name__)
+    known = MODELS.get(name)
+    told = checkpoint_card(source) if source is not None and Path(source).is_file() else {}
+    parameters = sum(p.numel() for p in network.parameters())
+    return ModelCard(
+        name=str(told.get("name", name)),
+        config=name,
+        repository=None,
+        licence=str(told.get("licence", known.licence if known and not told else "unknown")),
+        commercial=bool(told.get("commercial", known.commercial if known and not told else False)),
+        parameters=parameters,
+        heads=known.heads if known else ("depth",),
+        resolution=int(told.get("resolution", known.resolution if known else 504)),
+        views=int(told.get("views", known.views if known else 8)),
+    )
+
+
+def chosen_device(device: Device) -> torch.device:
+    """The device to run on; ``auto`` takes CUDA where there is any.
+
+    Raises:
+        BackendError: the machine has no such device.
+    """
+    match device:
+        case "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        case "cpu":
+            return torch.device("cpu")
+        case "cuda":
+            if not torch.cuda.is_available():
+                raise BackendError("--device cuda, but torch sees no CUDA device; use --device cpu")
+            return torch.device("cuda")
+        case "mps":
+            if not torch.backends.mps.is_available():
+                raise BackendError("--device mps, but this machine has none; use --device cpu")
+            return torch.device("mps")
+        case _:
+            assert_never(device)
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Torch and the rasteriser on so many threads inside the block."""
+    if threads is None:
+        yield
+        return
+    if not 1 <= threads <= 1024:
+        raise InputError(f"--threads is a number from 1 to 1024, got {threads}")
+    import numba
+
+    before, kernels = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        numba.set_num_threads(kernels)

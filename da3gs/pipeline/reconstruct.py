@@ -1,0 +1,215 @@
+"""Photos in, scene out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from da3gs._progress import Progress, silent
+from da3gs.cameras import Cameras
+from da3gs.errors import InputError
+from da3gs.geometry.projection import rigid_inverse
+from da3gs.geometry.similarity import Similarity
+from da3gs.photos import LoadedPhotos, load_photos
+from da3gs.pipeline.assemble import assemble
+from da3gs.pipeline.clean import kept_splats
+from da3gs.pipeline.frame import upright_frame
+from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.place import similarity_between
+from da3gs.pipeline.predict import Placed, predict, predicted_cameras
+from da3gs.pipeline.record import Scores, scene_record
+from da3gs.pipeline.score import photo_psnr
+from da3gs.pipeline.settings import (
+    Device,
+    DType,
+    Images,
+    Metric,
+    Poses,
+    Settings,
+    Sky,
+    Splats,
+    Up,
+    split_holdout,
+)
+from da3gs.scene import Scene, far_offset
+from da3gs.views import Views
+
+Source = str | Path | Sequence[str | Path]
+"""Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene."""
+
+
+class Stopwatch:
+    """Seconds of each stage, in the order in which the stages first began."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def reconstruct(
+    source: Source,
+    *,
+    model: str | Path | nn.Module | LoadedModel = "da3gs-nano",
+    poses: Poses = "auto",
+    splats: Splats = "auto",
+    views: int | Literal["auto"] = "auto",
+    fps: float | None = None,
+    resolution: int | Literal["auto"] = "auto",
+    masks: str | Path | None = None,
+    metric: Metric = "auto",
+    sky: Sky = "drop",
+    up: Up = "auto",
+    clean: bool = True,
+    min_opacity: float | None = None,
+    min_confidence: float | None = None,
+    edge: float | None = None,
+    holdout: str | None = None,
+    upstream: bool = False,
+    dtype: DType = "auto",
+    images: Images = "used",
+    device: Device = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Scene:
+    """Turn photos into a Gaussian splat; every flag of ``da3gs reconstruct`` is a keyword of the same meaning.
+
+    With given poses the scene lies in the caller's frame, untouched. Without, it is upright (+y down), begins at the
+    first kept camera, and its median depth is 1 unless the model is metric.
+
+    Args:
+        source: what to read; its kind is told from its content.
+        model: a name, a file, a folder in the official layout, or a model already loaded.
+        masks: folder of pictures by the photos' names, white where a pixel is wanted.
+        threads: of torch and the rasteriser; None leaves them as they are.
+        progress: told about every stage.
+
+    Raises:
+        InputError: something about the input or the flags; the message says what and what to do.
+        CheckpointError: the weights cannot be used.
+    """
+    settings = Settings(
+        poses=poses, splats=splats, views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
+        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, holdout=holdout,
+        upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
+    )  # fmt: skip
+    watch = Stopwatch()
+    with watch("model"):
+        ready = loaded_model(model, settings)
+    card = ready.card
+    with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        with watch("photos"):
+            long_side = card.resolution if settings.resolution == "auto" else settings.resolution
+            wanted = card.views if settings.views == "auto" else settings.views
+            photos = load_photos(
+                source,
+                resolution=long_side,
+                views=wanted,
+                fps=settings.fps,
+                masks=None if masks is None else Path(masks),
+                progress=progress,
+            )
+        return _reconstruct(ready, photos, settings, watch, progress)
+
+
+def _reconstruct(
+    ready: LoadedModel, photos: LoadedPhotos, settings: Settings, watch: Stopwatch, progress: Progress
+) -> Scene:
+    context, held = split_holdout(settings.holdout, photos.views.names)
+    everything, offset = _near_origin(photos)
+    views = everything[context]
+    with watch("network"):
+        progress("predicting depth and cameras", 0, 1)
+        result = predict(ready.network, views, settings)
+        if result.poses != "given":
+            result = result.transformed(_frame(result, views, settings))
+        progress("predicting depth and cameras", 1, 1)
+    with watch("splats"):
+        candidates = assemble(result, views)
+        keep, dropped = kept_splats(
+            candidates.gaussians,
+            wanted=candidates.wanted,
+            confidence=candidates.provenance.confidence.float(),
+            edge=candidates.provenance.edge.float(),
+            sky=candidates.provenance.sky,
+            limits=settings.limits,
+        )
+        kept = candidates.masked(keep)
+        if not len(kept.gaussians):
+            reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count)
+            raise InputError(f"none of {len(keep)} splats is left ({reasons}); loosen the cleaning or use --no-clean")
+    with watch("score"):
+        scores = Scores(input=photo_psnr(kept.gaussians, result.cameras, views))
+        if held:
+            progress("scoring held-out photos", 0, 1)
+            cameras, source = _held_cameras(ready.network, everything, context, held, result, settings)
+            scores = dataclasses.replace(
+                scores, holdout=photo_psnr(kept.gaussians, cameras, everything[held]), holdout_poses=source
+            )
+    given = photos.cam_to_world_given if result.poses == "given" else None
+    return Scene(
+        gaussians=kept.gaussians,
+        cameras=result.cameras.to("cpu"),
+        views=dataclasses.replace(views, cameras=None, intrinsics=None),
+        record=scene_record(ready.card, photos, context, held, settings, result, dropped, scores, watch.seconds),
+        provenance=kept.provenance,
+        depth=result.depth.cpu(),
+        confidence=None if result.confidence is None else result.confidence.cpu(),
+        sky=None if result.sky is None else result.sky.cpu(),
+        offset=offset if given is not None else (0.0, 0.0, 0.0),
+        cam_to_world_given=None if given is None else given[context],
+        originals=tuple(photos.photos[i] for i in context) if settings.images == "original" else None,
+    )
+
+
+def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float]]:
+    """The views with given cameras moved, in float64, to where float32 can hold the scene; and what was subtracted."""
+    views, poses = photos.views, photos.cam_to_world_given
+    if views.cameras is None or poses is None:
+        return views, (0.0, 0.0, 0.0)
+    world_to_cam = rigid_inverse(torch.from_numpy(poses))
+    offset = far_offset(dataclasses.replace(views.cameras, world_to_cam=world_to_cam))
+    if not offset.any():
+        return views, (0.0, 0.0, 0.0)
+    world_to_cam[:, :3, 3] += (world_to_cam[:, :3, :3] @ offset[:, None]).squeeze(-1)
+    cameras = dataclasses.replace(views.cameras, world_to_cam=world_to_cam.float())
+    x, y, z = offset.tolist()
+    return dataclasses.replace(views, cameras=cameras), (x, y, z)
+
+
+def _frame(result: Placed, views: Views, settings: Settings) -> Similarity:
+    up: Literal["auto", "camera"] = "camera" if settings.up == "camera" else "auto"
+    valid = None if views.masks is None else views.masks.to(result.depth.device)
+    return upright_frame(result.cameras, result.depth, up=up, keep_scale=result.metric, valid=valid)
+
+
+def _held_cameras(
+    network: nn.Module, views: Views, context: list[int], held: list[int], result: Placed, settings: Settings
+) -> tuple[Cameras, Literal["given", "aligned"]]:
+    """Where the held-out photos were taken, in the scene's frame.
+
+    Without given poses a second pass over all photos predicts them, and the similarity of the context cameras lays them
+    on the scene.
+    """
+    if result.poses == "given":
+        assert views.cameras is not None
+        return views.cameras[held], "given"
+    everyone = predicted_cameras(network, views, settings)
+    onto = similarity_between(everyone[context], result.cameras)
+    return everyone.transformed(onto)[held], "aligned"

@@ -8,31 +8,32 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-_CELL = 240
+_CELL = 320
 _GAP = 8
-_TEXT = 34
+_TEXT = 40
 _ACROSS = 4
 
 
 def contact_sheet(
     columns: Sequence[tuple[UInt8[np.ndarray, "_H _W 3"], UInt8[np.ndarray, "_H _W 3"], str]],
 ) -> Image.Image:
-    """Pairs of pictures, each pair one above the other with a caption of two lines below; four pairs a row."""
-    tallest = max((_CELL * upper.shape[0] / upper.shape[1] for upper, _, _ in columns), default=_CELL)
-    height = min(round(tallest), 2 * _CELL)
+    """Pairs of pictures, one above the other with a caption of two lines below; four pairs a row, all at one scale."""
+    tallest = max((upper.shape[0] for upper, _, _ in columns), default=1)
+    widest = max((upper.shape[1] for upper, _, _ in columns), default=1)
+    scale = min(_CELL / widest, _CELL / tallest)
+    width, height = max(round(widest * scale), 120), round(tallest * scale)
     across = max(1, min(_ACROSS, len(columns)))
-    down = -(-len(columns) // across)
-    block = 2 * height + 2 * _GAP + _TEXT
-    sheet = Image.new("RGB", (across * (_CELL + _GAP) + _GAP, down * block + _GAP), (24, 24, 24))
+    block = 2 * (height + _GAP) + _TEXT
+    size = (across * (width + _GAP) + _GAP, -(-len(columns) // across) * block + _GAP)
+    sheet = Image.new("RGB", size, (24, 24, 24))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     for number, (upper, lower, caption) in enumerate(columns):
-        left, top = _GAP + number % across * (_CELL + _GAP), _GAP + number // across * block
+        left, top = _GAP + number % across * (width + _GAP), _GAP + number // across * block
         for picture in (upper, lower):
-            small = Image.fromarray(picture)
-            small.thumbnail((_CELL, height), Image.Resampling.LANCZOS)
-            sheet.paste(small, (left + (_CELL - small.width) // 2, top + (height - small.height) // 2))
+            shape = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+            sheet.paste(Image.fromarray(picture).resize(shape, Image.Resampling.LANCZOS), (left, top))
             top += height + _GAP
-        lines = [line if len(line) <= 32 else line[:29] + "..." for line in caption.splitlines()]
-        draw.multiline_text((left, top - 2), "\n".join(lines), fill=(230, 230, 230), font=font, spacing=2)
+        lines = [line if len(line) <= width // 8 else line[: width // 8 - 3] + "..." for line in caption.splitlines()]
+        draw.multiline_text((left, top - 4), "\n".join(lines), fill=(230, 230, 230), font=font, spacing=3)
     return sheet

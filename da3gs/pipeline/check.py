@@ -1,0 +1,162 @@
+"""Is a splat file what the scene promised?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from da3gs.cameras import Cameras
+from da3gs.errors import InputError
+from da3gs.formats.arrays import load_arrays
+from da3gs.gaussians import Gaussians
+from da3gs.metrics.image import psnr
+from da3gs.pipeline._stranger import StrangeSplats, read_splats
+from da3gs.rendering import Backend, render
+
+BOUND_PLY = 60.0
+"""A .ply holds float32: nothing but the half precision of the reference may be lost."""
+
+BOUND_OTHER = 45.0
+"""Other formats quantise."""
+
+_MAX_REFERENCES = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What was found in a splat file."""
+
+    file: str
+    """Its name."""
+    splats: int
+    """How many."""
+    bounds: tuple[tuple[float, float, float], tuple[float, float, float]] | None
+    """Smallest and largest finite coordinates of the centres; None where there are none."""
+    nonfinite: int
+    """How many stored numbers are not finite."""
+    psnr: float | None
+    """In dB, of the worst camera, at most 100; None where there is nothing to compare with."""
+    psnr_cameras: tuple[float, ...] | None
+    """In dB, of each reference camera."""
+    min_psnr: float
+    """The bound."""
+    passed: bool
+    """Some splats, every number finite, and no camera under the bound."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "bounds": None if self.bounds is None else [list(corner) for corner in self.bounds],
+            "psnr_cameras": None if self.psnr_cameras is None else list(self.psnr_cameras),
+        }
+
+
+def check(
+    path: Path | str, *, against: Path | str | None = None, min_psnr: float | None = None, backend: Backend = "auto"
+) -> CheckReport:
+    """Read a splat file as a stranger would, render a scene's reference cameras with it, and compare.
+
+    The reader shares no code with the writer, and the reference was rendered before the file was written: whatever goes
+    wrong in between (order, activation, axes, precision) costs PSNR here.
+
+    Args:
+        path: a scene folder, or a splat file.
+        against: the scene whose references to compare with; a folder's own by default.
+        min_psnr: the bound in dB; by default 60 for .ply and 45 for other formats.
+        backend: of the rendering.
+
+    Raises:
+        InputError: the file, or the scene's reference, is missing or broken.
+    """
+    path = Path(path)
+    if min_psnr is not None and not (math.isfinite(min_psnr) and min_psnr >= 0):
+        raise InputError(f"--min-psnr is a number of dB from 0 up, got {min_psnr:g}")
+    folder = path if path.is_dir() else None
+    if folder is not None and not (folder / "scene.json").is_file():
+        raise InputError(
+            f"{path.name or path} is not a scene folder: it has no scene.json; name a scene or a splat file"
+        )
+    scene = folder if against is None else Path(against)
+    if scene is not None and not scene.is_dir():
+        raise InputError(f"{scene} is not a scene folder; --against wants one")
+    reference = None if scene is None else _reference(scene)
+    splats = read_splats(path if folder is None else folder / "scene.ply")
+    scores = None
+    if reference is not None and len(splats.means):
+        scores = _scores(splats, *reference, backend)
+    bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
+    return _report(path, splats, scores, bound)
+
+
+def _report(path: Path, splats: StrangeSplats, scores: list[float] | None, bound: float) -> CheckReport:
+    finite = splats.means[np.isfinite(splats.means).all(1)]
+    worst = None if scores is None else min(scores, key=lambda score: -math.inf if math.isnan(score) else score)
+    good = worst is None or (math.isfinite(worst) and worst >= bound)
+    return CheckReport(
+        file=path.name,
+        splats=len(splats.means),
+        bounds=(tuple(finite.min(0).tolist()), tuple(finite.max(0).tolist())) if len(finite) else None,
+        nonfinite=splats.nonfinite,
+        psnr=None if worst is None else round(worst, 3),
+        psnr_cameras=None if scores is None else tuple(round(score, 3) for score in scores),
+        min_psnr=bound,
+        passed=bool(len(splats.means)) and splats.nonfinite == 0 and good,
+    )
+
+
+def _scores(splats: StrangeSplats, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
+    tensor = {name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS}
+    scores = []
+    with torch.no_grad():
+        for index in range(len(cameras)):
+            again = render(Gaussians(**tensor), cameras[index], backend=backend).color.cpu()
+            scores.append(float(psnr(again, color[index].float())))
+    return scores
+
+
+_FIELDS = ("means", "scales", "quaternions", "opacities", "harmonics")
+
+
+def _reference(scene: Path) -> tuple[Cameras, torch.Tensor]:
+    """The cameras of a scene's reference.npz and what they saw."""
+    _require_record(scene)
+    path = scene / "reference.npz"
+    if not path.exists():
+        raise InputError(f"{scene.name or scene} has no reference.npz to compare with; save the scene anew")
+    expected: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        "color": ("f2", (None, None, None, 3)),
+        "world_to_cam": ("f8", (None, 4, 4)),
+        "intrinsics": ("f8", (None, 3, 3)),
+    }
+    arrays = load_arrays(path, expected)
+    count, height, width, _ = arrays["color"].shape
+    if not 0 < count <= _MAX_REFERENCES or len(arrays["world_to_cam"]) != count or len(arrays["intrinsics"]) != count:
+        raise InputError(
+            f"reference.npz holds {count} pictures, {len(arrays['world_to_cam'])} poses; they belong together"
+        )
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise InputError("reference.npz holds numbers that are not finite; save the scene anew")
+    cameras = Cameras(
+        world_to_cam=torch.from_numpy(arrays["world_to_cam"]),
+        intrinsics=torch.from_numpy(arrays["intrinsics"]),
+        height=height,
+        width=width,
+    )
+    return cameras, torch.from_numpy(arrays["color"])
+
+
+def _require_record(scene: Path) -> None:
+    """A scene.json has to be there, and to be JSON that states a format version."""
+    try:
+        json.loads((scene / "scene.json").read_bytes().decode("utf-8-sig"))["format_version"]
+    except FileNotFoundError:
+        raise InputError(f"{scene.name or scene} is not a scene folder: it has no scene.json") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"scene.json of {scene.name or scene} is broken; save the scene anew") from error

@@ -1,0 +1,137 @@
+"""COLMAP's binary files: little endian, a 64-bit count first."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from da3gs.errors import InputError
+from da3gs.formats.colmap import MODELS, ColmapCamera, ColmapImage, ColmapPoints
+
+_NAMES = {number: name for name, (number, _) in MODELS.items()}
+_COUNT, _CAMERA, _IMAGE, _POINT = (struct.Struct(f) for f in ("<Q", "<iiQQ", "<i4d3di", "<q3d3BdQ"))
+_FEATURE = np.dtype([("position", "<f8", 2), ("point", "<i8")])
+_LARGEST_FILE = 4 << 30
+_LONGEST_NAME = 4096
+
+
+class _Bytes:
+    """A file's bytes, taken from the front."""
+
+    def __init__(self, path: Path) -> None:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise InputError(f"{path.name} is larger than 4 GB; give a smaller model")
+        self.name = path.name
+        self.data = path.read_bytes()
+        self.at = 0
+
+    def _advance(self, size: int) -> int:
+        start = self.at
+        if size > len(self.data) - start:
+            raise InputError(f"{self.name} is cut short: {size} bytes wanted at {start} of {len(self.data)}")
+        self.at += size
+        return start
+
+    def numbers(self, layout: struct.Struct) -> tuple:
+        return layout.unpack_from(self.data, self._advance(layout.size))
+
+    def count(self, smallest: int) -> int:
+        """A count of records of at least ``smallest`` bytes, so that a wild one allocates nothing."""
+        (count,) = self.numbers(_COUNT)
+        if count * smallest > len(self.data) - self.at:
+            raise InputError(f"{self.name} is cut short: it announces {count} records in {len(self.data)} bytes")
+        return count
+
+    def array(self, dtype: np.dtype, count: int) -> np.ndarray:
+        return np.frombuffer(self.data, dtype, count, self._advance(count * dtype.itemsize))
+
+    def text(self) -> str:
+        end = self.data.find(b"\0", self.at, self.at + _LONGEST_NAME)
+        if end < 0:
+            raise InputError(f"{self.name} is cut short: a name at {self.at} has no end")
+        name = self.data[self.at : end]
+        self.at = end + 1
+        try:
+            return name.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.name} has a name at {self.at} that is not UTF-8; export it again") from error
+
+
+def read_cameras(path: Path) -> list[ColmapCamera]:
+    """``cameras.bin``."""
+    data, cameras = _Bytes(path), []
+    for _ in range(data.count(_CAMERA.size)):
+        number, model, width, height = data.numbers(_CAMERA)
+        if model not in _NAMES:
+            raise InputError(f"{path.name} has a camera model {model}, which is not known; export it as PINHOLE")
+        params = data.array(np.dtype("<f8"), MODELS[_NAMES[model]][1]).tolist()
+        cameras.append(ColmapCamera(id=number, model=_NAMES[model], width=width, height=height, params=tuple(params)))
+    return cameras
+
+
+def read_images(path: Path) -> list[ColmapImage]:
+    """``images.bin``."""
+    data, images = _Bytes(path), []
+    for _ in range(data.count(_IMAGE.size + 1 + _COUNT.size)):
+        number, *pose, camera = data.numbers(_IMAGE)
+        name = data.text()
+        features = data.array(_FEATURE, data.count(_FEATURE.itemsize))
+        images.append(
+            ColmapImage(
+                id=number,
+                rotation=(pose[0], pose[1], pose[2], pose[3]),
+                translation=(pose[4], pose[5], pose[6]),
+                camera_id=camera,
+                name=name,
+                keypoints=features["position"].astype(np.float64),
+                point_ids=features["point"].astype(np.int64),
+            )
+        )
+    return images
+
+
+def read_points(path: Path) -> ColmapPoints:
+    """``points3D.bin``."""
+    data = _Bytes(path)
+    count = data.count(_POINT.size)
+    ids, errors = np.zeros(count, np.int64), np.zeros(count)
+    positions, colors = np.zeros((count, 3)), np.zeros((count, 3), np.uint8)
+    tracks = []
+    pair = np.dtype("<i4")
+    for i in range(count):
+        ids[i], *numbers, errors[i], length = data.numbers(_POINT)
+        positions[i], colors[i] = numbers[:3], numbers[3:]
+        if length * 8 > len(data.data):
+            raise InputError(f"{path.name} is cut short: a point announces a track of {length}")
+        tracks.append(data.array(pair, 2 * length).reshape(-1, 2).astype(np.int64))
+    return ColmapPoints(ids=ids, positions=positions, colors=colors, errors=errors, tracks=tuple(tracks))
+
+
+def written_cameras(cameras: Sequence[ColmapCamera]) -> Iterator[bytes]:
+    """The bytes of ``cameras.bin``."""
+    yield _COUNT.pack(len(cameras))
+    for c in cameras:
+        yield _CAMERA.pack(c.id, MODELS[c.model][0], c.width, c.height) + struct.pack(f"<{len(c.params)}d", *c.params)
+
+
+def written_images(images: Sequence[ColmapImage]) -> Iterator[bytes]:
+    """The bytes of ``images.bin``."""
+    yield _COUNT.pack(len(images))
+    for image in images:
+        yield _IMAGE.pack(image.id, *image.rotation, *image.translation, image.camera_id)
+        yield image.name.encode() + b"\0" + _COUNT.pack(len(image.keypoints))
+        features = np.zeros(len(image.keypoints), _FEATURE)
+        features["position"], features["point"] = image.keypoints, image.point_ids
+        yield features.tobytes()
+
+
+def written_points(points: ColmapPoints) -> Iterator[bytes]:
+    """The bytes of ``points3D.bin``."""
+    yield _COUNT.pack(len(points.ids))
+    for i, track in enumerate(points.tracks):
+        color = points.colors[i].tolist()
+        yield _POINT.pack(int(points.ids[i]), *points.positions[i], *color, points.errors[i], len(track))
+        yield track.astype("<i4").tobytes()

@@ -1,0 +1,257 @@
+"""COLMAP's sparse models: ``cameras``, ``images`` and ``points3D``, as ``.bin`` or ``.txt``.
+
+COLMAP's conventions are ours: world-to-camera transforms with OpenCV axes, quaternions wxyz, pixel centres at
++0.5. Files of newer versions beside them (``rigs``, ``frames``) say nothing more about single cameras and are not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from da3gs.errors import InputError
+from da3gs.formats.lens import Lens, lens_of
+from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
+
+MODELS = {
+    "SIMPLE_PINHOLE": (0, 3), "PINHOLE": (1, 4), "SIMPLE_RADIAL": (2, 4), "RADIAL": (3, 5), "OPENCV": (4, 8),
+    "OPENCV_FISHEYE": (5, 8), "FULL_OPENCV": (6, 12), "FOV": (7, 5), "SIMPLE_RADIAL_FISHEYE": (8, 4),
+    "RADIAL_FISHEYE": (9, 5), "THIN_PRISM_FISHEYE": (10, 12), "RAD_TAN_THIN_PRISM_FISHEYE": (11, 16),
+}  # fmt: skip
+"""COLMAP's camera models: number in binary files, count of parameters."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ColmapCamera:
+    """One line of ``cameras``."""
+
+    id: int
+    """Number that images refer to."""
+    model: str
+    """A key of ``MODELS``."""
+    width: int
+    """Width of its pictures in pixels."""
+    height: int
+    """Height of its pictures in pixels."""
+    params: tuple[float, ...]
+    """As many as the model has."""
+
+    def lens(self) -> Lens:
+        """The camera as a pinhole with distortion.
+
+        Raises:
+            InputError: a model without such a form (fisheye lenses), or numbers that make no sense.
+        """
+        p = self.params
+        distortion: tuple[float, ...]
+        match self.model:
+            case "SIMPLE_PINHOLE":
+                fx, fy, cx, cy, distortion = p[0], p[0], p[1], p[2], ()
+            case "SIMPLE_RADIAL":
+                fx, fy, cx, cy, distortion = p[0], p[0], p[1], p[2], (p[3], 0.0, 0.0, 0.0)
+            case "RADIAL":
+                fx, fy, cx, cy, distortion = p[0], p[0], p[1], p[2], (p[3], p[4], 0.0, 0.0)
+            case "PINHOLE" | "OPENCV" | "FULL_OPENCV":
+                fx, fy, cx, cy, *rest = p
+                distortion = tuple(rest)
+            case _:
+                raise InputError(
+                    f"the COLMAP camera model {self.model} is not supported yet; "
+                    "run `colmap image_undistorter` and give its result"
+                )
+        return lens_of(fx=fx, fy=fy, cx=cx, cy=cy, height=self.height, width=self.width, distortion=distortion)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ColmapImage:
+    """Two lines of ``images``."""
+
+    id: int
+    """Number that tracks refer to."""
+    rotation: tuple[float, float, float, float]
+    """World to camera, unit quaternion wxyz."""
+    translation: tuple[float, float, float]
+    """World to camera."""
+    camera_id: int
+    """Its camera."""
+    name: str
+    """Path of the picture, relative to the folder of pictures."""
+    keypoints: Float[np.ndarray, "K 2"]
+    """Pixel positions (u, v) of its features."""
+    point_ids: Int[np.ndarray, " K"]
+    """The 3D point that each feature shows, -1 for none."""
+
+    def world_to_cam(self) -> Float[np.ndarray, "4 4"]:
+        """The pose in float64."""
+        pose = np.eye(4)
+        pose[:3, :3] = quaternion_to_matrix(torch.tensor(self.rotation, dtype=torch.float64)).numpy()
+        pose[:3, 3] = self.translation
+        return pose
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ColmapPoints:
+    """``points3D``, a row a point."""
+
+    ids: Int[np.ndarray, " N"]
+    """Numbers that features refer to."""
+    positions: Float[np.ndarray, "N 3"]
+    """World coordinates."""
+    colors: UInt8[np.ndarray, "N 3"]
+    """sRGB."""
+    errors: Float[np.ndarray, " N"]
+    """Mean reprojection error in pixels, -1 where unknown."""
+    tracks: tuple[Int[np.ndarray, "_t 2"], ...]
+    """For each point the (image number, feature index) pairs that show it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ColmapModel:
+    """A sparse model."""
+
+    cameras: tuple[ColmapCamera, ...]
+    """In the file's order."""
+    images: tuple[ColmapImage, ...]
+    """In the file's order; each refers to a camera that is there."""
+    points: ColmapPoints
+    """Possibly none."""
+
+    def camera_of(self, image: ColmapImage) -> ColmapCamera:
+        """The camera that took an image."""
+        return next(c for c in self.cameras if c.id == image.camera_id)
+
+
+def find_colmap(folder: Path) -> Path | None:
+    """The folder with the model files: ``sparse/0``, ``sparse`` or the folder itself; None where there are none."""
+    for place in (folder / "sparse" / "0", folder / "sparse", folder):
+        if any((place / f"cameras.{s}").is_file() and (place / f"images.{s}").is_file() for s in ("bin", "txt")):
+            return place
+    return None
+
+
+def load_colmap(folder: Path) -> ColmapModel:
+    """Read a model from the folder that holds its files; binary ones win where both are there.
+
+    Raises:
+        InputError: files are missing, cut short, not finite or contradict one another.
+    """
+    from da3gs.formats import _colmap_binary, _colmap_text
+
+    for suffix, module in ((".bin", _colmap_binary), (".txt", _colmap_text)):
+        paths = [folder / f"{name}{suffix}" for name in ("cameras", "images", "points3D")]
+        if paths[0].is_file() and paths[1].is_file():
+            cameras, images = module.read_cameras(paths[0]), module.read_images(paths[1])
+            points = module.read_points(paths[2]) if paths[2].is_file() else no_points()
+            _check(cameras, images, points)
+            return ColmapModel(cameras=tuple(cameras), images=tuple(images), points=points)
+    raise InputError(f"{folder.name} holds no COLMAP model; cameras.bin and images.bin (or .txt) are needed")
+
+
+def save_colmap(model: ColmapModel, folder: Path, *, binary: bool = True) -> None:
+    """Write ``cameras``, ``images`` and ``points3D`` into an existing folder."""
+    from da3gs.formats import _colmap_binary, _colmap_text
+
+    suffix, module = (".bin", _colmap_binary) if binary else (".txt", _colmap_text)
+    (folder / f"cameras{suffix}").write_bytes(b"".join(module.written_cameras(model.cameras)))
+    (folder / f"images{suffix}").write_bytes(b"".join(module.written_images(model.images)))
+    (folder / f"points3D{suffix}").write_bytes(b"".join(module.written_points(model.points)))
+
+
+def no_points() -> ColmapPoints:
+    """The points of a model that has none."""
+    return ColmapPoints(
+        ids=np.zeros(0, np.int64),
+        positions=np.zeros((0, 3)),
+        colors=np.zeros((0, 3), np.uint8),
+        errors=np.zeros(0),
+        tracks=(),
+    )
+
+
+def pinhole_model(
+    names: Sequence[str],
+    *,
+    world_to_cam: Float[np.ndarray, "V 4 4"],
+    intrinsics: Float[np.ndarray, "V 3 3"],
+    sizes: Sequence[tuple[int, int]],
+    positions: Float[np.ndarray, "N 3"] | None = None,
+    colors: UInt8[np.ndarray, "N 3"] | None = None,
+) -> ColmapModel:
+    """A model of pinhole cameras, one camera for all images that share it, with points that have no tracks.
+
+    Args:
+        names: file names of the pictures.
+        world_to_cam: rigid poses, OpenCV axes.
+        intrinsics: in pixels; skew cannot be stored and has to be 0.
+        sizes: (height, width) of each picture.
+        positions: points in the world.
+        colors: their sRGB colours.
+    """
+    cameras: dict[tuple[float, ...], ColmapCamera] = {}
+    images = []
+    quaternions = matrix_to_quaternion(torch.from_numpy(world_to_cam[:, :3, :3]).double()).tolist()
+    for i, name in enumerate(names):
+        k, (height, width) = intrinsics[i], sizes[i]
+        params = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
+        camera = cameras.setdefault(
+            (*params, height, width),
+            ColmapCamera(id=len(cameras) + 1, model="PINHOLE", width=width, height=height, params=params),
+        )
+        w, x, y, z = quaternions[i]
+        tx, ty, tz = (float(t) for t in world_to_cam[i, :3, 3])
+        images.append(
+            ColmapImage(
+                id=i + 1,
+                rotation=(w, x, y, z),
+                translation=(tx, ty, tz),
+                camera_id=camera.id,
+                name=name,
+                keypoints=np.zeros((0, 2)),
+                point_ids=np.zeros(0, np.int64),
+            )
+        )
+    points = no_points()
+    if positions is not None:
+        count = len(positions)
+        points = ColmapPoints(
+            ids=np.arange(1, count + 1),
+            positions=positions.astype(np.float64),
+            colors=np.full((count, 3), 128, np.uint8) if colors is None else colors,
+            errors=np.full(count, -1.0),
+            tracks=(np.zeros((0, 2), np.int64),) * count,
+        )
+    return ColmapModel(cameras=tuple(cameras.values()), images=tuple(images), points=points)
+
+
+def _check(cameras: Sequence[ColmapCamera], images: Sequence[ColmapImage], points: ColmapPoints) -> None:
+    ids = {c.id for c in cameras}
+    if len(ids) < len(cameras):
+        raise InputError("the COLMAP model has two cameras with the same number; export it again")
+    if not images:
+        raise InputError("the COLMAP model has no registered images; a model with at least one is needed")
+    names: set[str] = set()
+    for problem in _problems(images, ids, names):
+        raise InputError(f"the COLMAP model's images: {problem}; export it again")
+    if not np.isfinite(points.positions).all():
+        raise InputError("the COLMAP model has points that are not finite; export it again")
+
+
+def _problems(images: Sequence[ColmapImage], camera_ids: set[int], names: set[str]) -> Iterator[str]:
+    for image in images:
+        shown = image.name[:80].encode("ascii", "replace").decode() if not image.name.isprintable() else image.name[:80]
+        norm = math.hypot(*image.rotation)
+        if image.camera_id not in camera_ids:
+            yield f"{shown} refers to camera {image.camera_id}, which is not there"
+        if not np.isfinite((*image.rotation, *image.translation)).all():
+            yield f"{shown} has a pose that is not finite"
+        elif abs(norm - 1) > 1e-3:
+            yield f"{shown} has a quaternion of length {norm:.4g} in place of 1"
+        if image.name in names:
+            yield f"{shown} stands there twice"
+        names.add(image.name)

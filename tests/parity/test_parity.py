@@ -1,0 +1,118 @@
+"""The official numbers, from the same weights and inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.parity import main, verdicts
+from benchmarks.parity_cases import Case, CaseError, load_case, with_ties
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.npz"))
+SHARED = Path("../shared/spec/fixtures_public")
+OTHERS = [
+    "api_minigiant_v3_posed",
+    "api_small_v10_posed",
+    "api_small_v3",
+    "api_small_v3_posed",
+    "fn_gs_adapter",
+    "fn_ply",
+    "fn_ray_pose",
+    "minigiant_v2_all",
+    "minigiant_v3",
+    "minigiant_v4_posed",
+    "minimono_v1_all",
+    "minimono_v3",
+    "mininested_v3",
+    "preprocess",
+    "small_v2_all",
+    "small_v2_posed_all",
+    "small_v2_ray_posed",
+    "small_v3_batch2",
+    "small_v3_ray",
+    "small_v5",
+    "small_v5_posed",
+    "small_v5_ref_first",
+    "small_v5_ref_middle",
+    "small_v9_chunks",
+    pytest.param("base_v2", marks=pytest.mark.slow),
+    pytest.param("small_518", marks=pytest.mark.slow),
+    pytest.param("small_v2_504", marks=pytest.mark.slow),
+]
+
+
+def assert_holds(path: Path) -> None:
+    wrong = [f"{v.array}: {v.text}" for v in verdicts(load_case(path)) if not v.ok]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden(path: Path) -> None:
+    assert_holds(path)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_shared(name: str) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not here; the golden cases cover the same ground")
+    assert_holds(SHARED / f"{name}.npz")
+
+
+@pytest.fixture
+def small_case() -> Case:
+    return load_case(next(path for path in GOLDEN if path.stem == "fn_nested"))
+
+
+def test_an_output_that_is_not_known_does_not_hold(small_case: Case) -> None:
+    arrays = {**small_case.arrays, "out/new": np.zeros(3, np.float32)}
+    found = verdicts(dataclasses.replace(small_case, arrays=arrays))
+    assert [v.array for v in found if not v.ok] == ["out/new"]
+
+
+def test_not_a_number_does_not_hold(small_case: Case) -> None:
+    arrays = dict(small_case.arrays)
+    computed = {name: arrays[f"out/{name}"] for name in small_case.names("out")}
+    assert all(v.ok for v in with_ties(small_case, computed))
+    broken = computed["final_depth"].copy()
+    broken.flat[0] = np.nan
+    wrong = [v for v in with_ties(small_case, {**computed, "final_depth": broken}) if not v.ok]
+    assert [v.array for v in wrong] == ["out/final_depth"]
+
+
+def test_a_wrong_shape_and_a_deviation_do_not_hold(small_case: Case) -> None:
+    computed = {name: small_case.arrays[f"out/{name}"] for name in small_case.names("out")}
+    wrong = {**computed, "mono_depth": computed["mono_depth"][:, :2], "final_depth": computed["final_depth"] * 1.0005}
+    assert {v.array for v in with_ties(small_case, wrong) if not v.ok} == {"out/mono_depth", "out/final_depth"}
+
+
+def test_unknown_kinds_and_options_are_errors(small_case: Case) -> None:
+    with pytest.raises(CaseError, match="unknown kind 'poem'"):
+        verdicts(dataclasses.replace(small_case, meta={**small_case.meta, "kind": "poem"}))
+    with pytest.raises(CaseError, match="unknown options"):
+        verdicts(dataclasses.replace(small_case, meta={**small_case.meta, "options": {"fast": True}}))
+
+
+def test_exit_status(tmp_path: Path, small_case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    good = next(path for path in GOLDEN if path.stem == "fn_nested")
+    assert main([str(good)]) == 0
+    bad = tmp_path / "bad.npz"
+    arrays = dict(small_case.arrays)
+    arrays["out/scale_factor"] = arrays["out/scale_factor"] + np.float32(0.01)
+    np.savez(bad, meta=json.dumps(small_case.meta), **arrays)
+    assert main([str(good), str(bad)]) == 1
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    assert main([str(tmp_path / "broken.npz")]) == 1
+    out = capsys.readouterr().out
+    assert "bad out/scale_factor" in out
+    assert "1 of 2 files hold" in out
+
+
+def test_ties_match_the_alternative_only_as_a_whole() -> None:
+    case = load_case(next(path for path in GOLDEN if path.stem == "small_v5_ref_saddle_sim_range"))
+    other = {name: case.arrays[f"alt/{name}"] for name in case.names("alt")}
+    assert all(v.ok for v in with_ties(case, other))
+    assert not all(v.ok for v in with_ties(case, {**other, "depth": case.arrays["out/depth"]}))

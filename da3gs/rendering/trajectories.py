@@ -123,6 +123,12 @@ def focus_of(cameras: Cameras) -> Float[Tensor, "3"]:
     return centers.mean(0) + ahead * (4 * spread if spread > 1e-9 else 1.0)
 
 
+def home_of(cameras: Cameras) -> int:
+    """The most central camera: wander and spiral start there."""
+    centers = cameras.centers.detach().double()
+    return int((centers - centers.mean(0)).norm(dim=-1).argmin())
+
+
 def _setting(cameras: Cameras, focus: Tensor | None, up: Tensor | None) -> _Setting:
     poses = rigid_inverse(cameras.world_to_cam.detach().cpu().double())
     centers = poses[:, :3, 3]
@@ -130,7 +136,7 @@ def _setting(cameras: Cameras, focus: Tensor | None, up: Tensor | None) -> _Sett
     upward = -poses[:, :3, 1].mean(0) if up is None else up.detach().cpu().double()
     if float(upward.norm()) < 1e-6:
         upward = -poses[0, :3, 1]
-    home = int((centers - centers.mean(0)).norm(dim=-1).argmin())
+    home = home_of(cameras)
     distance = max(float((target - centers[home]).norm()), 1e-6)
     apart = (centers - centers[home]).norm(dim=-1)
     reach = float(apart.quantile(0.75)) * 0.7 if len(centers) > 1 else 0.0

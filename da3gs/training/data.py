@@ -1,0 +1,172 @@
+"""Batches of procedural photographs, made by threads ahead of the training step.
+
+What a step sees follows from the run's seed and the step's number alone, so that a resumed run goes on exactly.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from da3gs._tensors import TensorRecord
+from da3gs.cameras import Cameras
+from da3gs.geometry.projection import rigid_inverse
+from da3gs.training.config import TrainConfig
+from da3gs.training.scenes import SceneKind, make_scene
+from da3gs.training.shots import FAST, FINE, PLAIN, Quality, color_map, depth_map, develop, take_shots
+from da3gs.training.textures import TextureBank, make_textures
+from da3gs.views import Views
+
+_TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Batch(TensorRecord):
+    """Scenes of equally many views of one size, in metres and in a frame of their own."""
+
+    images: Float[Tensor, "B V 3 H W"]
+    """sRGB in [0, 1]."""
+    depth: Float[Tensor, "B V H W"]
+    """True depth."""
+    cameras: Cameras
+    """True cameras."""
+    posed: bool
+    """Whether the network is told the poses."""
+
+
+def _photograph(
+    g: np.random.Generator, bank: TextureBank, views: int, height: int, width: int, *,
+    quality: Quality, kind: SceneKind | None = None, plain: bool = False,
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:  # fmt: skip
+    """Photos [V, H, W, 3], depth [V, H, W], poses [V, 4, 4] and focal lengths [V, 2] of a new scene."""
+    shots = None
+    while shots is None:
+        scene = make_scene(g, bank, kind)
+        shots = take_shots(g, scene, views, height, width)
+    pairs = list(zip(shots.cam_to_world, shots.focals, strict=True))
+    hits = [depth_map(scene, pose, focal, height, width) for pose, focal in pairs]
+    colors = [
+        color_map(scene, bank, pose, focal, hit, quality=quality, seed=int(g.integers(65536)))
+        for (pose, focal), hit in zip(pairs, hits, strict=True)
+    ]
+    return develop(g, colors, plain=plain), np.stack([depth for depth, _ in hits]), shots.cam_to_world, shots.focals
+
+
+def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Cameras:
+    """Cameras in the first camera's frame (computed in float64, kept in float32)."""
+    cam_to_world = torch.from_numpy(np.ascontiguousarray(poses))
+    world_to_cam = rigid_inverse(cam_to_world) @ cam_to_world[..., :1, :, :]
+    intrinsics = torch.zeros(*focals.shape[:-1], 3, 3)
+    intrinsics[..., (0, 1), (0, 1)] = torch.from_numpy(focals).float()
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2], intrinsics[..., 2, 2] = width / 2, height / 2, 1.0
+    return Cameras(world_to_cam=world_to_cam.float(), intrinsics=intrinsics, height=height, width=width)
+
+
+def _batch(g: np.random.Generator, bank: TextureBank, scenes: int, views: int, size: tuple[int, int]) -> Batch:
+    parts = [_photograph(g, bank, views, *size, quality=PLAIN if g.random() < 0.5 else FAST) for _ in range(scenes)]
+    photos, depth, poses, focals = (np.stack(column) for column in zip(*parts, strict=True))
+    return Batch(
+        images=torch.from_numpy(photos).permute(0, 1, 4, 2, 3),
+        depth=torch.from_numpy(depth),
+        cameras=_cameras(poses, focals, *size),
+        posed=False,
+    )
+
+
+class Batches:
+    """The batches of a run from any step on; use as a context manager, so that the threads end."""
+
+    def __init__(self, config: TrainConfig, *, threads: int = 1, ahead: int = 3) -> None:
+        self.config = config
+        self.waited = 0.0
+        """Seconds spent waiting for data so far."""
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scenes")
+        self._banks: dict[int, TextureBank] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def bank(self, step: int) -> TextureBank:
+        """The textures that a step's scenes wear."""
+        epoch = step // self.config.texture_steps
+        with self._lock:
+            if epoch not in self._banks:
+                g = np.random.default_rng([self.config.seed, _TRAIN, 0, epoch])
+                self._banks = {k: v for k, v in self._banks.items() if k == epoch - 1}
+                self._banks[epoch] = make_textures(g, self.config.textures)
+            return self._banks[epoch]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, made here and now."""
+        g = np.random.default_rng([self.config.seed, _TRAIN, 1, step])
+        stage = self.config.stage(step)
+        odds = np.array([size[2] for size in stage.sizes])
+        height, width, _ = stage.sizes[int(g.choice(len(odds), p=odds / odds.sum()))]
+        if g.random() < 0.35:
+            height, width = width, height
+        views = int(g.integers(stage.views[0], stage.views[1] + 1))
+        scenes = max(1, round(stage.pixels / (views * height * width)))
+        posed = bool(g.random() < self.config.posed)
+        batch = _batch(g, self.bank(step), scenes, views, (height, width))
+        return dataclasses.replace(batch, posed=posed and views > 1)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """The batches of this step and all later ones, in order."""
+        coming: collections.deque[Future[Batch]] = collections.deque()
+        while True:
+            while len(coming) < self._ahead:
+                coming.append(self._pool.submit(self.batch, step))
+                step += 1
+            start = time.monotonic()
+            batch = coming.popleft().result()
+            self.waited += time.monotonic() - start
+            yield batch
+
+
+def validation_batches(scenes: int, size: tuple[int, int], *, views: int = 3, at_once: int = 4) -> list[Batch]:
+    """Held-out scenes: the same ones for every run."""
+    g = np.random.default_rng([_VALIDATE, *size, views])
+    bank = make_textures(g, 66)
+    groups = [min(at_once, scenes - start) for start in range(0, scenes, at_once)]
+    return [_batch(g, bank, count, views, size) for count in groups]
+
+
+def procedural_scene(
+    seed: int, views: int, height: int, width: int, *, kind: SceneKind | None = None, fine: bool = False
+) -> tuple[Views, Float[Tensor, "V H W"]]:
+    """Photographs of a new scene with true cameras (metres, the first camera is the world), and their true depth.
+
+    These scenes are held out: no training run sees them. Depth is along z, exact at pixel centres; photos are
+    supersampled, without noise, equally exposed.
+
+    Args:
+        seed: each seed is another scene.
+        views: how many photographs, which overlap.
+        height: of the pictures, pixels.
+        width: of the pictures, pixels.
+        kind: what sort of scene; drawn when None.
+        fine: many samples, soft shadows and ambient occlusion (some twenty times slower).
+    """
+    g = np.random.default_rng([_PUBLIC, seed])
+    bank = make_textures(g, 44, 512 if max(height, width) > 400 else 256)
+    photos, depth, poses, focals = _photograph(
+        g, bank, views, height, width, quality=FINE if fine else PLAIN, kind=kind, plain=True
+    )
+    names = tuple(f"view_{index:02d}" for index in range(views))
+    images = torch.from_numpy(photos).permute(0, 3, 1, 2).contiguous()
+    return Views(images=images, names=names, cameras=_cameras(poses, focals, height, width)), torch.from_numpy(depth)

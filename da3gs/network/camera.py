@@ -7,6 +7,7 @@ field of view. The principal point is not encoded.
 from __future__ import annotations
 
 import dataclasses
+from typing import assert_never
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 from da3gs.network.attention import Block
-from da3gs.network.config import CameraConfig
+from da3gs.network.config import CameraConfig, PoseUnit
 
 
 def encode_cameras(cameras: Cameras) -> Float[Tensor, "*batch 9"]:
@@ -43,15 +44,22 @@ def decode_cameras(encoding: Float[Tensor, "*batch 9"], height: int, width: int)
     return Cameras(world_to_cam=rigid_inverse(cam_to_world), intrinsics=intrinsics, height=height, width=width)
 
 
-def normalized_cameras(cameras: Cameras) -> Cameras:
-    """Cameras as the network wants to see them: the first is the origin, the median distance from it is 1.
+def normalized_cameras(cameras: Cameras, unit: PoseUnit = "median") -> Cameras:
+    """Cameras as the network wants to see them: the first is the origin, a typical distance from it is 1.
 
-    The median is torch's lower one and counts the first camera's own zero; distances under 0.1 are not stretched to 1.
-    So two cameras are always divided by 0.1.
+    ``median`` is what official weights expect: torch's lower median of all distances with the first camera's own zero
+    among them, and at least 0.1; so two cameras are always divided by 0.1. ``mean`` is the mean distance of the others.
     """
     first = cameras.cam_to_world[..., :1, :, :]
     relative = dataclasses.replace(cameras, world_to_cam=cameras.world_to_cam @ first)
-    distance = relative.centers.norm(dim=-1).median(-1).values.clamp(min=0.1)
+    distances = relative.centers.norm(dim=-1)
+    match unit:
+        case "median":
+            distance = distances.median(-1).values.clamp(min=0.1)
+        case "mean":
+            distance = (distances.sum(-1) / max(1, distances.shape[-1] - 1)).clamp(min=1e-9)
+        case _:
+            assert_never(unit)
     world_to_cam = relative.world_to_cam.clone()
     world_to_cam[..., :3, 3] /= distance[..., None, None]
     return dataclasses.replace(cameras, world_to_cam=world_to_cam)

@@ -11,6 +11,9 @@ FeedForwardKind = Literal["mlp", "swiglu"]
 """The two kinds of feed-forward layers: GELU between two linear maps, or a gated SiLU."""
 ReferenceStrategy = Literal["first", "middle", "saddle_balanced", "saddle_sim_range"]
 """How the view that anchors the world frame is chosen."""
+PoseUnit = Literal["median", "mean"]
+"""The unit of given poses: the lower median of all distances from the first camera, its own zero counted, at least 0.1
+(official weights); or the mean distance of the other cameras, which fits any unit of the caller's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +146,8 @@ class ModelConfig:
     """How the splat head's rotations meet the camera's: composed as geometry says, or as official weights expect."""
     depth_along: Literal["z", "ray"] = "ray"
     """What the splat head's depth is measured along: the camera's axis, or the pixel's unit ray (official weights)."""
+    pose_unit: PoseUnit = "median"
+    """What distance from the first camera given poses are divided by (``normalized_cameras``)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,7 +212,10 @@ def _nano() -> ModelConfig:
     pyramid = PyramidConfig(features=32, channels=(32, 48, 96, 96))
     base = _any_view("da3gs-nano", 192, 12, 3, (5, 7, 9, 11), 4, pyramid)
     head = HeadConfig(kind="depth_ray", pyramid=pyramid, ray_levels=1)
-    return dataclasses.replace(base, head=head, quaternions="proper", depth_along="z")
+    backbone = dataclasses.replace(base.backbone, table=16)  # small, so that every grid size trains all of it
+    return dataclasses.replace(
+        base, backbone=backbone, head=head, quaternions="proper", depth_along="z", pose_unit="mean"
+    )
 
 
 _LARGE = PyramidConfig(features=256, channels=(256, 512, 1024, 1024))

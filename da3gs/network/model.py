@@ -107,7 +107,7 @@ class DepthAnything3(nn.Module):
         batched = views.images.ndim == 5
         images = views.images if batched else views.images[None]
         cameras = views.cameras if batched or views.cameras is None else views.cameras.map(lambda t: t[None])
-        given = None if cameras is None else normalized_cameras(cameras)
+        given = None if cameras is None else normalized_cameras(cameras, self.config.pose_unit)
         raw = self.raw(images, given, rays=poses == "rays", splats=splats, reference=reference)
         prediction = self.finished(raw, given=given, upstream=upstream, poses=poses, generator=generator)
         return prediction if batched else prediction.map(lambda t: t[0])

@@ -58,6 +58,11 @@ def folder_photos(folder: Path) -> Collection:
     return Collection(kind="folder", title=shown(folder.name), candidates=candidates, dropped=tuple(dropped))
 
 
+def has_own_photos(folder: Path) -> bool:
+    """Whether a folder holds photos itself, not only in folders below it."""
+    return bool(_photos_in(folder, folder)[0])
+
+
 def photos_under(folder: Path) -> tuple[list[Path], list[Dropped]]:
     """Files that look like photos, in natural order, and those that were passed over with the reason."""
     files, dropped = _photos_in(folder, folder)
@@ -100,7 +105,7 @@ def _photos_in(folder: Path, root: Path) -> tuple[list[Path], list[Dropped]]:
         if suffix in RAW_SUFFIXES:
             reason = "is a camera's raw file; develop it to JPEG, PNG or TIFF first"
         elif suffix in VIDEO_SUFFIXES:
-            reason = "is a video; give it alone"
+            reason = "is a video (give it alone)"
         elif suffix not in PHOTO_SUFFIXES:
             continue
         elif entry.is_symlink() and not stays_inside(path, root):

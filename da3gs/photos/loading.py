@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -17,11 +18,13 @@ from da3gs._files import sha256
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
+from da3gs.formats.video import frame_at
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
-from da3gs.photos.candidates import Candidate, Collection, left_out, read_original
+from da3gs.photos.candidates import Candidate, Collection, finished_original, left_out, read_original
+from da3gs.photos.clips import clip_pictures
 from da3gs.photos.folders import PHOTO_SUFFIXES
-from da3gs.photos.images import Unreadable, read_header
+from da3gs.photos.images import Picture, Unreadable, read_header
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
 from da3gs.photos.picking import picked
@@ -172,14 +175,20 @@ def _read(
 ) -> Iterator[tuple[Candidate, _Used | Unreadable]]:
     """The photos at the network's size, or why they cannot be read, in order."""
 
-    def read(candidate: Candidate) -> _Used | Unreadable:
+    def read(candidate: Candidate, picture: Picture | None = None) -> _Used | Unreadable:
         try:
-            return _used(read_original(candidate, undistort=undistort), resolution)
+            if picture is None:
+                return _used(read_original(candidate, undistort=undistort), resolution)
+            return _used(finished_original(candidate, picture, undistort=undistort), resolution)
         except Unreadable as problem:
             return problem
         except MemoryError:
             return Unreadable("does not fit into memory")
 
+    if candidates and candidates[0].time is not None:
+        for candidate, picture in clip_pictures(candidates):
+            yield candidate, picture if isinstance(picture, Unreadable) else read(candidate, picture)
+        return
     pool = ThreadPoolExecutor(workers)
     try:
         yield from zip(candidates, pool.map(read, candidates), strict=True)
@@ -228,6 +237,7 @@ def _assembled(
             cameras=cameras,
             intrinsics=torch.from_numpy(intrinsics).float() if known else None,
             masks=None if masks.all() else masks,
+            photo_sizes=tuple((u.image.shape[0], u.image.shape[1]) for u in used),
         ),
         photos=tuple(_photo(c, u, hashes, undistort, collection) for c, u in zip(chosen, used, strict=True)),
         dropped=tuple(dropped),
@@ -271,18 +281,16 @@ def _photo(
         width=used.image.shape[1],
         focal_source=source,
         original_intrinsics=used.original_intrinsics,
-        read=_reader(candidate, undistort, collection.holder),
+        read=functools.partial(_read_again, candidate, undistort, collection.holder),
     )
 
 
-def _reader(candidate: Candidate, undistort: bool, holder: object) -> Callable[[], Original]:
-    """Reads the photo again; ``holder`` in its closure keeps an unpacked zip on the disk."""
-
-    def read() -> Original:
-        assert holder is None or holder
-        try:
-            return read_original(candidate, undistort=undistort)
-        except Unreadable as problem:
-            raise InputError(f"{shown(candidate.path.name)} {problem}; it has changed since it was loaded") from problem
-
-    return read
+def _read_again(candidate: Candidate, undistort: bool, holder: object) -> Original:
+    """The photo at full size; ``holder``, bound to this call, keeps an unpacked zip on the disk until then."""
+    try:
+        if candidate.time is not None:
+            picture = Picture(image=frame_at(candidate.path, candidate.time), mask=None)
+            return finished_original(candidate, picture, undistort=undistort)
+        return read_original(candidate, undistort=undistort)
+    except Unreadable as problem:
+        raise InputError(f"{shown(candidate.path.name)} {problem}; it has changed since it was loaded") from problem

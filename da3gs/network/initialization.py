@@ -27,6 +27,8 @@ def initialize(model: nn.Module, *, depth: float = 1.0, fov: float = 1.0) -> Non
         depth: what the fresh depth head says everywhere.
         fov: what the fresh camera decoder says, radians.
     """
+    if next(model.parameters()).is_meta:
+        return
     for module in model.modules():
         match module:
             case Block():

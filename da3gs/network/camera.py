@@ -20,6 +20,8 @@ from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 from da3gs.network.attention import Block
 from da3gs.network.config import CameraConfig, PoseUnit
 
+_NO_DISTANCE = 1e-5  # of the distance from the origin: below lies float32's rounding, not a baseline
+
 
 def encode_cameras(cameras: Cameras) -> Float[Tensor, "*batch 9"]:
     """Pose encodings of cameras."""
@@ -57,7 +59,9 @@ def normalized_cameras(cameras: Cameras, unit: PoseUnit = "median") -> Cameras:
         case "median":
             distance = distances.median(-1).values.clamp(min=0.1)
         case "mean":
-            distance = (distances.sum(-1) / max(1, distances.shape[-1] - 1)).clamp(min=1e-9)
+            distance = distances.sum(-1) / max(1, distances.shape[-1] - 1)
+            rounding = _NO_DISTANCE * cameras.centers.norm(dim=-1).amax(-1)  # a turned tripod has no distance
+            distance = torch.maximum(distance, rounding).clamp(min=1e-9)
         case _:
             assert_never(unit)
     world_to_cam = relative.world_to_cam.clone()

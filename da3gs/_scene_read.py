@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,10 @@ from da3gs._files import SCENE_FORMAT, open_regular
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.arrays import load_arrays
+from da3gs.formats.jsonfile import load_json
+from da3gs.formats.lens import Lens
 from da3gs.formats.ply import load_ply
+from da3gs.formats.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.scene import Provenance, Scene
 from da3gs.views import Views
@@ -24,7 +25,6 @@ from da3gs.views import Views
 FORMAT_VERSION = 1
 """The newest format that this version reads."""
 
-_MAX_JSON = 1 << 28
 _MAX_VIEWS = 32767
 _MAX_SIDE = 65536
 
@@ -33,18 +33,18 @@ def read_scene(path: Path) -> Scene:
     """The scene in a folder."""
     record = read_record(path)
     gaussians = load_ply(path / "scene.ply")
-    frames = _frames(path)
-    sizes = _used_sizes(record, frames)
+    photos = _photos(path)
+    sizes = _used_sizes(record, photos)
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     offset = read_offset(record)
-    images, masks = _pictures(path, frames, sizes, height, width)
-    poses = np.stack([frame.cam_to_world for frame in frames])
+    images, masks = _pictures(photos, sizes, height, width)
+    poses = np.stack([photo.cam_to_world for photo in photos])
     moved = poses.copy()
     moved[:, :3, 3] -= offset
     cameras = Cameras(
         world_to_cam=rigid_inverse(torch.from_numpy(moved)).float(),
         intrinsics=torch.from_numpy(
-            np.stack([_scaled(f, size) for f, size in zip(frames, sizes, strict=True)])
+            np.stack([_scaled(p.lens, size) for p, size in zip(photos, sizes, strict=True)])
         ).float(),
         height=height,
         width=width,
@@ -52,10 +52,10 @@ def read_scene(path: Path) -> Scene:
     return Scene(
         gaussians=gaussians,
         cameras=cameras,
-        views=Views(images=images, names=tuple(frame.stem for frame in frames), masks=masks),
+        views=Views(images=images, names=tuple(photo.image.stem for photo in photos), masks=masks),
         record=record,
-        provenance=_provenance(path, len(gaussians), len(frames)),
-        **_depth(path, len(frames), height, width),
+        provenance=_provenance(path, len(gaussians), len(photos)),
+        **_depth(path, len(photos), height, width),
         offset=(float(offset[0]), float(offset[1]), float(offset[2])),
         cam_to_world_given=poses,
     )
@@ -71,7 +71,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}; name a scene folder")
     if not (path / "scene.json").exists():
         raise InputError(f"{path.name or path} is not a scene folder: it has no scene.json")
-    record = read_json(path / "scene.json")
+    record = _json(path / "scene.json")
     if not isinstance(record, dict) or record.get("format") != SCENE_FORMAT:
         raise InputError(f"{path.name or path} is not a scene folder: its scene.json is not of da3gs")
     version = record.get("format_version")
@@ -84,24 +84,10 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file, with or without a byte order mark, NaN and infinity refused.
-
-    Raises:
-        InputError: it is missing, too large, or not JSON.
-    """
-
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not a number of JSON")
-
-    with open_regular(path) as file:
-        data = file.read(_MAX_JSON + 1)
-    if len(data) > _MAX_JSON:
-        raise InputError(f"{path.name} is larger than {_MAX_JSON >> 20} MB; it is no {path.name} of a scene")
-    try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is not JSON: {' '.join(str(error).split())[:100]}") from error
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path.name} of the scene {'is not a file' if path.exists() else 'does not exist'}")
+    return load_json(path)
 
 
 def read_offset(record: dict[str, Any]) -> np.ndarray:
@@ -118,114 +104,97 @@ def read_offset(record: dict[str, Any]) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Frame:
+class _Photo:
     image: Path
     mask: Path | None
-    height: int
-    width: int
-    intrinsics: np.ndarray
+    lens: Lens
     cam_to_world: np.ndarray
 
-    @property
-    def stem(self) -> str:
-        return self.image.stem
+
+def _photos(folder: Path) -> list[_Photo]:
+    path = folder / "transforms.json"
+    if not path.is_file():
+        raise InputError(f"transforms.json of the scene {'is not a file' if path.exists() else 'does not exist'}")
+    frames = load_transforms(path).frames
+    if len(frames) > _MAX_VIEWS:
+        raise InputError(f"transforms.json has {len(frames)} frames; a scene has at most {_MAX_VIEWS}")
+    return [_photo(folder, frame) for frame in frames]
 
 
-def _frames(folder: Path) -> list[_Frame]:
-    record = read_json(folder / "transforms.json")
-    entries = record.get("frames") if isinstance(record, dict) else None
-    if not isinstance(entries, list) or not 0 < len(entries) <= _MAX_VIEWS:
-        raise InputError("transforms.json of the scene has no list of frames")
-    return [_frame(folder, index, entry) for index, entry in enumerate(entries)]
-
-
-def _frame(folder: Path, index: int, entry: Any) -> _Frame:
-    try:
-        height, width = int(entry["h"]), int(entry["w"])
-        numbers = [float(entry[key]) for key in ("fl_x", "fl_y", "cx", "cy")]
-        pose = np.array(entry["transform_matrix"], np.float64).reshape(4, 4)
-        image = _inside(folder, entry["file_path"])
-        mask = _inside(folder, entry["mask_path"]) if "mask_path" in entry else None
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"transforms.json: frame {index} is malformed ({type(error).__name__}: {reason})") from error
-    if not (np.isfinite(pose).all() and all(map(math.isfinite, numbers))):
-        raise InputError(f"transforms.json: frame {index} holds a number that is not finite")
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE and numbers[0] > 0 and numbers[1] > 0):
-        raise InputError(f"transforms.json: frame {index} has a size or focal length out of range")
-    rotation = pose[:3, :3]
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
-        raise InputError(f"transforms.json: the matrix of frame {index} is not a rotation and a translation")
-    fx, fy, cx, cy = numbers
-    return _Frame(
-        image=image,
-        mask=mask,
-        height=height,
-        width=width,
-        intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
-        cam_to_world=pose @ np.diag([1.0, -1.0, -1.0, 1.0]),
+def _photo(folder: Path, frame: Frame) -> _Photo:
+    if not {"w", "h", "fl_x", "fl_y", "cx", "cy"} <= frame.numbers.keys() or frame.distortion:
+        raise InputError(
+            f"transforms.json: {frame.file_path[:80]!a} lacks one of w, h, fl_x, fl_y, cx, cy, or is distorted"
+        )
+    lens = frame.lens(0, 0)
+    if max(lens.height, lens.width) > _MAX_SIDE:
+        raise InputError(
+            f"transforms.json: {frame.file_path[:80]!a} is {lens.width}x{lens.height}, more than {_MAX_SIDE}"
+        )
+    return _Photo(
+        image=_inside(folder, frame.file_path),
+        mask=None if frame.mask_path is None else _inside(folder, frame.mask_path),
+        lens=lens,
+        cam_to_world=frame.cam_to_world,
     )
 
 
 def _inside(folder: Path, name: str) -> Path:
     """A relative path of the scene, which may not lead out of it, not even by symbolic links."""
     path = folder / name
-    if PurePosixPath(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    if name.startswith("/") or not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"transforms.json names {name[:80]!r}, which lies outside the scene folder")
     return path
 
 
-def _used_sizes(record: dict[str, Any], frames: list[_Frame]) -> list[tuple[int, int]]:
+def _used_sizes(record: dict[str, Any], photos: list[_Photo]) -> list[tuple[int, int]]:
     """(height, width) at which each photo was used; scene.json tells it where the photos are kept at full size."""
     sizes = record.get("sizes")
     if sizes is None:
-        return [(frame.height, frame.width) for frame in frames]
+        return [(photo.lens.height, photo.lens.width) for photo in photos]
     try:
         found = [(int(h), int(w)) for h, w in sizes]
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError("scene.json: sizes should be pairs of numbers") from error
-    if len(found) != len(frames):
+    if len(found) != len(photos):
         raise InputError(
-            f"scene.json has {len(found)} sizes, transforms.json {len(frames)} frames; they belong together"
+            f"scene.json has {len(found)} sizes, transforms.json {len(photos)} frames; they belong together"
         )
-    for (height, width), frame in zip(found, frames, strict=True):
-        if not (0 < height <= frame.height and 0 < width <= frame.width):
-            raise InputError(f"scene.json: {frame.image.name} was used at {height}x{width}, larger than the picture")
+    for (height, width), photo in zip(found, photos, strict=True):
+        if not (0 < height <= photo.lens.height and 0 < width <= photo.lens.width):
+            raise InputError(f"scene.json: {photo.image.name} was used at {height}x{width}, larger than the picture")
     return found
 
 
-def _scaled(frame: _Frame, size: tuple[int, int]) -> np.ndarray:
-    factors = np.array([size[1] / frame.width, size[0] / frame.height, 1.0])
-    return frame.intrinsics * factors[:, None]
+def _scaled(lens: Lens, size: tuple[int, int]) -> np.ndarray:
+    """Intrinsics for the size in use, whose shape may differ a little: the network's sides are multiples of 14."""
+    return lens.intrinsics * np.array([[size[1] / lens.width], [size[0] / lens.height], [1.0]])
 
 
 def _pictures(
-    folder: Path, frames: list[_Frame], sizes: list[tuple[int, int]], height: int, width: int
+    photos: list[_Photo], sizes: list[tuple[int, int]], height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Photos on the canvas, and masks where some pixel is padding or unwanted."""
-    images = torch.zeros(len(frames), 3, height, width)
-    masks = torch.zeros(len(frames), height, width, dtype=torch.bool)
-    for index, (frame, (h, w)) in enumerate(zip(frames, sizes, strict=True)):
-        photo = _picture(folder, frame.image, frame, (h, w), "RGB")
-        images[index, :, :h, :w] = torch.from_numpy(photo).movedim(-1, 0) / 255
-        wanted = True if frame.mask is None else _picture(folder, frame.mask, frame, (h, w), "L") >= 128
+    images = torch.zeros(len(photos), 3, height, width)
+    masks = torch.zeros(len(photos), height, width, dtype=torch.bool)
+    for index, (photo, (h, w)) in enumerate(zip(photos, sizes, strict=True)):
+        pixels = _picture(photo.image, photo.lens, (h, w), "RGB")
+        images[index, :, :h, :w] = torch.from_numpy(pixels).movedim(-1, 0) / 255
+        wanted = True if photo.mask is None else _picture(photo.mask, photo.lens, (h, w), "L") >= 128
         masks[index, :h, :w] = torch.as_tensor(wanted)
     return images, None if bool(masks.all()) else masks
 
 
-def _picture(folder: Path, path: Path, frame: _Frame, size: tuple[int, int], mode: str) -> np.ndarray:
+def _picture(path: Path, lens: Lens, size: tuple[int, int], mode: str) -> np.ndarray:
     try:
         with open_regular(path) as file, Image.open(file, formats=("PNG", "JPEG")) as picture:
-            if picture.size != (frame.width, frame.height):
-                have, said = f"{picture.width}x{picture.height}", f"{frame.width}x{frame.height}"
+            if picture.size != (lens.width, lens.height):
+                have, said = f"{picture.width}x{picture.height}", f"{lens.width}x{lens.height}"
                 raise InputError(f"{path.name} is {have} pixels large; transforms.json says {said}")
             pixels = picture.convert(mode)
             if pixels.size != (size[1], size[0]):
-                pixels = pixels.resize(
-                    (size[1], size[0]), Image.Resampling.BOX if mode == "RGB" else Image.Resampling.NEAREST
-                )
+                filtering = Image.Resampling.BOX if mode == "RGB" else Image.Resampling.NEAREST
+                pixels = pixels.resize((size[1], size[0]), filtering)
             return np.array(pixels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):

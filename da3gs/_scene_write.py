@@ -20,8 +20,10 @@ from da3gs import __version__
 from da3gs._files import SCENE_FORMAT, atomic_folder
 from da3gs._progress import Progress
 from da3gs.formats.arrays import save_arrays
+from da3gs.formats.colmap import pinhole_model, save_colmap
 from da3gs.formats.inria import InriaCameras, save_inria
 from da3gs.formats.ply import save_ply
+from da3gs.formats.transforms import save_transforms, transforms_content
 from da3gs.geometry.harmonics import C0
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.image import psnr
@@ -226,26 +228,32 @@ def given_cam_to_world(scene: Scene) -> Float[np.ndarray, "V 4 4"]:
 
 
 def _write_cameras(scene: Scene, frames: list[Frame], folder: Path) -> None:
-    poses = given_cam_to_world(scene)
-    masks = _partial_masks(scene)
-    entries = []
-    for index, frame in enumerate(frames):
-        k = frame.intrinsics
-        entry: dict[str, Any] = {"file_path": f"images/{frame.name}", "w": frame.width, "h": frame.height}
-        entry |= {"fl_x": float(k[0, 0]), "fl_y": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
-        if index in masks:
-            entry["mask_path"] = f"masks/{Path(frame.name).stem}.png"
-        entry["transform_matrix"] = (poses[index] @ np.diag([1.0, -1.0, -1.0, 1.0])).tolist()
-        entries.append(entry)
-    record = {"camera_model": "PINHOLE", "frames": entries}
-    (folder / "transforms.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    cameras = InriaCameras(
-        names=tuple(frame.name for frame in frames),
-        sizes=tuple((frame.height, frame.width) for frame in frames),
-        world_to_cam=scene.cameras.world_to_cam.double().cpu(),
-        intrinsics=torch.from_numpy(np.stack([frame.intrinsics for frame in frames])),
+    """transforms.json and COLMAP's model in the caller's world; cameras.json in that of scene.ply."""
+    poses, masks, names = given_cam_to_world(scene), _partial_masks(scene), [frame.name for frame in frames]
+    sizes = [(frame.height, frame.width) for frame in frames]
+    intrinsics = np.stack([frame.intrinsics for frame in frames])
+    content = transforms_content(
+        [f"images/{name}" for name in names],
+        cam_to_world=poses,
+        intrinsics=intrinsics,
+        sizes=sizes,
+        per_frame=[{"mask_path": f"masks/{Path(n).stem}.png"} if i in masks else {} for i, n in enumerate(names)],
     )
-    save_inria(cameras, folder / "cameras.json")
+    save_transforms(folder / "transforms.json", content)
+    inria = InriaCameras(
+        names=tuple(names),
+        sizes=tuple(sizes),
+        world_to_cam=scene.cameras.world_to_cam.double().cpu(),
+        intrinsics=torch.from_numpy(intrinsics),
+    )
+    save_inria(inria, folder / "cameras.json")
+    positions, colors = sparse_points(scene)
+    world_to_cam = rigid_inverse(torch.from_numpy(poses)).numpy()
+    model = pinhole_model(
+        names, world_to_cam=world_to_cam, intrinsics=intrinsics, sizes=sizes, positions=positions, colors=colors
+    )
+    (folder / "sparse" / "0").mkdir(parents=True)
+    save_colmap(model, folder / "sparse" / "0")
 
 
 def sparse_points(scene: Scene) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]]:

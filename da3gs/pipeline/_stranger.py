@@ -64,12 +64,11 @@ def _elements(path: Path) -> dict[str, np.ndarray]:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(1 << 20)
-        if re.search(rb"^format ascii", head, re.M) and any(
-            int(count) > size for count in re.findall(rb"^element \S+ (\d{1,18})\s*$", head, re.M)
-        ):
-            raise InputError(f"{path.name} is cut short: its header announces more rows than it has bytes")
-        file.seek(0)
-        return {element.name: element.data for element in plyfile.PlyData.read(file, mmap="r")}
+    text = re.search(rb"^format ascii", head, re.M) is not None
+    if text and any(int(count) > size for count in re.findall(rb"^element \S+ (\d{1,18})\s*$", head, re.M)):
+        raise InputError(f"{path.name} is cut short: its header announces more rows than it has bytes")
+    with path.open("r", encoding="ascii") if text else path.open("rb") as stream:
+        return {element.name: element.data for element in plyfile.PlyData.read(stream, mmap="r")}
 
 
 def _standard(path: Path) -> StrangeSplats:

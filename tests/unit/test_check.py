@@ -1,0 +1,241 @@
+"""`check` sees what goes wrong between memory and a file, and says what it cannot read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import plyfile
+import pytest
+import torch
+
+from da3gs.errors import InputError
+from da3gs.formats.ply import save_ply
+from da3gs.gaussians import Gaussians
+from da3gs.pipeline.check import check
+from tests.small_scene import small_gaussians, small_scene_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return small_scene_folder(tmp_path / "scene")
+
+
+def rewritten(folder: Path, change: object) -> None:
+    """Pass the rows of scene.ply through a function."""
+    path = folder / "scene.ply"
+    rows = np.array(plyfile.PlyData.read(path, mmap=False)["vertex"].data)
+    plyfile.PlyData([plyfile.PlyElement.describe(change(rows), "vertex")]).write(path)
+
+
+def test_a_scene_holds(folder: Path) -> None:
+    report = check(folder)
+    assert report.passed
+    assert report.splats == 300
+    assert report.nonfinite == 0
+    assert len(report.psnr_cameras) == 4
+    assert report.psnr == min(report.psnr_cameras) >= 65  # half precision costs 75 dB or so
+    low, high = report.bounds
+    means = small_gaussians().means
+    assert np.allclose(low, means.amin(0), atol=1e-6)
+    assert np.allclose(high, means.amax(0), atol=1e-6)
+    again = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert {"splats", "bounds", "nonfinite", "psnr", "passed"} <= again.keys()
+
+
+def test_a_file_alone_and_against_a_scene(folder: Path) -> None:
+    alone = check(folder / "scene.ply")
+    assert alone.psnr is None
+    assert alone.passed
+    assert check(folder / "scene.ply", against=folder).psnr == check(folder).psnr
+    assert not check(folder / "scene.ply", against=folder, min_psnr=99.0).passed
+
+
+def swapped(a: str, b: str) -> object:
+    def change(rows: np.ndarray) -> np.ndarray:
+        rows[a], rows[b] = rows[b].copy(), rows[a].copy()
+        return rows
+
+    return change
+
+
+def shifted_rotation(rows: np.ndarray) -> np.ndarray:
+    w, x, y, z = (rows[f"rot_{i}"].copy() for i in range(4))
+    for name, values in zip(("rot_0", "rot_1", "rot_2", "rot_3"), (x, y, z, w), strict=True):
+        rows[name] = values
+    return rows
+
+
+def interleaved(rows: np.ndarray) -> np.ndarray:
+    rest = np.stack([rows[f"f_rest_{i}"] for i in range(24)], 1).reshape(-1, 3, 8).transpose(0, 2, 1).reshape(-1, 24)
+    for i in range(24):
+        rows[f"f_rest_{i}"] = rest[:, i]
+    return rows
+
+
+def raw(name: str, function: object) -> object:
+    def change(rows: np.ndarray) -> np.ndarray:
+        rows[name] = function(rows[name])
+        return rows
+
+    return change
+
+
+WRONG = {
+    "quaternion xyzw": shifted_rotation,
+    "opacity not a logit": raw("opacity", lambda v: 1 / (1 + np.exp(-v))),
+    "scale not a log": raw("scale_0", np.exp),
+    "harmonics interleaved": interleaved,
+    "axes swapped": swapped("y", "z"),
+    "colours swapped": swapped("f_dc_0", "f_dc_2"),
+    "y up": raw("y", np.negative),
+    "a splat lost": lambda rows: rows[rows["opacity"] < rows["opacity"].max()],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_files_fail(folder: Path, name: str) -> None:
+    rewritten(folder, WRONG[name])
+    report = check(folder)
+    assert not report.passed
+    assert report.psnr < 50
+
+
+def test_order_of_properties_and_double_precision_do_not_matter(folder: Path) -> None:
+    def change(rows: np.ndarray) -> np.ndarray:
+        names = rows.dtype.names[::-1]
+        other = np.empty(len(rows), [(name, "f8") for name in names])
+        for name in names:
+            other[name] = rows[name]
+        return other
+
+    before = check(folder).psnr
+    rewritten(folder, change)
+    assert check(folder).psnr == pytest.approx(before, abs=1)
+
+
+def test_numbers_that_are_not_finite(folder: Path) -> None:
+    def change(rows: np.ndarray) -> np.ndarray:
+        rows["x"][:3] = np.nan
+        rows["f_rest_7"][5] = np.inf
+        return rows
+
+    rewritten(folder, change)
+    report = check(folder)
+    assert report.nonfinite == 4
+    assert not report.passed
+    assert np.isfinite(np.array(report.bounds)).all()
+    assert not check(folder / "scene.ply").passed
+
+
+def test_no_splats(folder: Path) -> None:
+    save_ply(small_gaussians(0), folder / "scene.ply", overwrite=True)
+    report = check(folder)
+    assert (report.splats, report.bounds, report.psnr, report.passed) == (0, None, None, False)
+
+
+@pytest.mark.parametrize("bands", [1, 4, 9, 16])
+def test_every_degree(tmp_path: Path, bands: int) -> None:
+    from da3gs.scene import Scene
+    from tests.small_scene import small_scene
+
+    scene: Scene = dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=bands))
+    scene.save(tmp_path / "scene")
+    assert check(tmp_path / "scene").psnr >= 65
+
+
+def test_quaternions_of_any_length(folder: Path) -> None:
+    def change(rows: np.ndarray) -> np.ndarray:
+        for i in range(4):
+            rows[f"rot_{i}"] *= 3
+        return rows
+
+    rewritten(folder, change)
+    assert check(folder).passed
+
+
+def reference(folder: Path, **changes: np.ndarray) -> None:
+    arrays = dict(np.load(folder / "reference.npz")) | changes
+    np.savez(folder / "reference.npz", **arrays)
+
+
+def cut(name: str) -> object:
+    def damage(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) * 2 // 3])
+
+    return damage
+
+
+BROKEN = {
+    "splats cut": (cut("scene.ply"), "scene.ply is broken or cut short"),
+    "no splats": (lambda f: (f / "scene.ply").unlink(), "scene.ply does not exist"),
+    "splats a folder": (lambda f: ((f / "scene.ply").unlink(), (f / "scene.ply").mkdir()), "not a regular file"),
+    "text": (lambda f: (f / "scene.ply").write_text("hello"), "not a splat file"),
+    "mesh": (
+        lambda f: (f / "scene.ply").write_text(
+            "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n"
+        ),
+        "not a Gaussian splat",
+    ),
+    "huge count": (
+        lambda f: (f / "scene.ply").write_bytes(
+            (f / "scene.ply").read_bytes().replace(b"vertex 300", b"vertex 300000000000")
+        ),
+        "broken or cut short",
+    ),
+    "huge ascii count": (
+        lambda f: (f / "scene.ply").write_text(
+            "ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\nend_header\n1\n"
+        ),
+        "cut short",
+    ),
+    "no scene.json": (lambda f: (f / "scene.json").unlink(), "no scene.json"),
+    "broken scene.json": (cut("scene.json"), "scene.json of scene is broken"),
+    "no reference": (lambda f: (f / "reference.npz").unlink(), r"no reference\.npz"),
+    "reference cut": (cut("reference.npz"), r"reference\.npz is damaged"),
+    "reference text": (lambda f: (f / "reference.npz").write_text("hello"), r"reference\.npz is damaged"),
+    "reference NaN": (lambda f: reference(f, world_to_cam=np.full((4, 4, 4), np.nan)), "not finite"),
+    "reference shape": (lambda f: reference(f, world_to_cam=np.eye(4)), "should be float64"),
+    "reference count": (lambda f: reference(f, world_to_cam=np.eye(4)[None]), "belong together"),
+    "reference pickle": (lambda f: reference(f, color=np.array([{}])), "it is object"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_scenes_give_one_line(folder: Path, name: str) -> None:
+    damage, message = BROKEN[name]
+    damage(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        check(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_arguments(folder: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ((tmp_path / "nowhere", None, None), "does not exist"),
+        ((tmp_path, None, None), "not a scene folder"),
+        ((folder, tmp_path / "nowhere", None), "not a scene folder"),
+        ((folder, folder / "scene.ply", None), "not a scene folder"),
+        ((folder, None, float("nan")), "--min-psnr"),
+        ((folder, None, -1.0), "--min-psnr"),
+    ):
+        path, against, bound = arguments
+        with pytest.raises(InputError, match=message):
+            check(path, against=against, min_psnr=bound)
+
+
+def test_the_reference_is_not_the_file(folder: Path) -> None:
+    """Splats changed after the reference was rendered are noticed, in the smallest."""
+    gaussians = small_gaussians()
+    moved = Gaussians(
+        means=gaussians.means + torch.tensor([0.002, 0.0, 0.0]),
+        scales=gaussians.scales,
+        quaternions=gaussians.quaternions,
+        opacities=gaussians.opacities,
+        harmonics=gaussians.harmonics,
+    )
+    save_ply(moved, folder / "scene.ply", overwrite=True)
+    assert not check(folder).passed

@@ -6,11 +6,11 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from da3gs._progress import Progress
 from da3gs.formats import load_gaussians
 from da3gs.gaussians import Gaussians
+from da3gs.pipeline.check import CheckReport, check
 from da3gs.scene import Scene, load_scene
 
 
@@ -34,10 +34,8 @@ def numbered(name: str) -> Path:
 
 def save_and_check(
     scene: Scene, output: Path, *, overwrite: bool, progress: Progress
-) -> tuple[dict[str, Any], dict[str, float]]:
+) -> tuple[CheckReport, dict[str, float]]:
     """Write the scene folder, then read it back as a stranger would: the report of `da3gs.check`, and the seconds."""
-    from da3gs.pipeline.check import check
-
     start = time.perf_counter()
     scene.save(output, overwrite=overwrite, progress=progress)
     saved = time.perf_counter()

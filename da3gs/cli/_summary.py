@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from da3gs.pipeline.check import CheckReport
+from da3gs.pipeline.record import peak_memory_mb
 from da3gs.scene import Scene
 
 
-def summary(scene: Scene, output: Path, report: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+def summary(scene: Scene, output: Path, report: CheckReport, seconds: dict[str, float]) -> dict[str, Any]:
     """The object of ``da3gs reconstruct --json``."""
-    from da3gs.pipeline.record import peak_memory_mb
-
     record = scene.record
     return {
         "scene": str(output),
@@ -23,17 +23,10 @@ def summary(scene: Scene, output: Path, report: dict[str, Any], seconds: dict[st
         "psnr_input": record["psnr"]["input_mean"],
         "psnr_holdout": record["psnr"]["holdout_mean"],
         "holdout_poses": record["psnr"]["holdout_poses"],
-        "check": {"psnr_file_vs_memory": lowest(report["psnr"]), "passed": report["passed"]},
+        "check": {"psnr_file_vs_memory": report.psnr, "passed": report.passed},
         "seconds": {stage: round(value, 3) for stage, value in {**record["seconds"], **seconds}.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
-
-
-def lowest(psnr: list[float] | float | None) -> float | None:
-    """The worst of several figures; None where there is none."""
-    if isinstance(psnr, list):
-        return min(psnr, default=None)
-    return psnr
 
 
 def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
 from da3gs.cli._parse import COMMON, Command, CommonOptions, option
 from da3gs.cli._session import Session
+
+if TYPE_CHECKING:
+    from da3gs.pipeline.check import CheckReport
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,18 +34,27 @@ class Check(Command):
         """Check, print, say whether it held."""
         from da3gs.pipeline.check import check
 
-        report = check(
-            Path(self.source), against=None if self.against is None else Path(self.against), min_psnr=self.min_psnr
-        )
-        session.result(report)
+        report = check(self.source, against=self.against, min_psnr=self.min_psnr)
+        session.result(report.as_dict())
         for line in check_lines(report):
             session.print(line)
-        return 0 if report["passed"] else 1
+        return 0 if report.passed else 1
 
 
-def check_lines(report: dict[str, Any]) -> list[str]:
+def check_lines(report: CheckReport) -> list[str]:
     """What the report says, for people."""
-    return [str(report)]
+    lines = [f"{report.file}: {report.splats:,} splats, {report.nonfinite or 'no'} values that are not finite"]
+    if report.bounds is not None:
+        low, high = ("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in report.bounds)
+        lines.append(f"bounds {low} to {high}")
+    for index, value in enumerate(report.psnr_cameras or ()):
+        lines.append(f"camera {index}: {value:.2f} dB")
+    if report.psnr is None:
+        lines.append("nothing to compare with; name the scene with --against")
+    else:
+        lines.append(f"worst {report.psnr:.2f} dB, at least {report.min_psnr:g} wanted")
+    lines.append("passed" if report.passed else "FAILED")
+    return lines
 
 
 COMMAND = Check

@@ -66,7 +66,7 @@ class Demo(Command):
         for line in summary_lines(scene, facts):
             session.print(line)
         session.print(f"{video}: {frames} frames")
-        if not report["passed"]:
+        if not report.passed:
             return 1
         for line in next_steps(output):
             session.print(line)

@@ -93,7 +93,7 @@ class Reconstruct(Command):
         session.result(facts)
         for line in summary_lines(scene, facts):
             session.print(line)
-        if not report["passed"]:
+        if not report.passed:
             return 1
         if self.view:
             from da3gs.cli.view import show
@@ -128,7 +128,7 @@ class Reconstruct(Command):
         }
 
     def _plan(self, sources: list[Path], session: Session) -> int:
-        from da3gs.pipeline.reconstruct import plan
+        from da3gs.pipeline.plan import plan
 
         planned = plan(one_or_many(sources), **self.keywords())
         session.result(planned)

@@ -28,15 +28,15 @@ class Render(Command):
     """What to write; the suffix says what."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
-    path: Annotated[str, option("wander|orbit|interpolate|inputs")] = "wander"
-    """How the camera moves."""
+    path: Annotated[str, option("NAME")] = "wander"
+    """How the camera moves: wander, spiral, orbit, ellipse, interpolate, inputs, or one of the official ways."""
     camera: Annotated[str | None, option("NAME|INDEX", hint="")] = None
     """One of the scene's cameras instead of a path."""
     size: Annotated[str | None, option("WxH", hint="")] = None
     """Size of the picture in pixels."""
     fps: Annotated[float, option("F")] = 24.0
     """Frames a second of a video."""
-    seconds: Annotated[float, option("S")] = 4.0
+    seconds: Annotated[float | None, option("S", hint="(default: 4)")] = None
     """Length of a video."""
     depth: Switch = False
     """Depth instead of colour: colour-mapped in a video, float32 .npy in a folder."""

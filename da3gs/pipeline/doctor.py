@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from da3gs.errors import Da3gsError
+
 Status = Literal["ok", "warn", "fail"]
 _GIGABYTE = 1e9
 _ENOUGH_DISK = 2.0
@@ -205,10 +207,20 @@ def available_memory() -> int | None:
 
 
 def _models() -> Finding:
-    from da3gs.checkpoints.zoo import MODELS
+    from da3gs.checkpoints import MODELS
+    from da3gs.checkpoints.load import weights_of
 
-    bundled = [card.name for card in MODELS.values() if card.bundled]
-    return Finding(name="models", status="ok", said=f"{', '.join(bundled)} comes with da3gs")
+    here = []
+    for card in MODELS.values():
+        try:
+            weights_of(card)
+        except Da3gsError:
+            if card.bundled:
+                said = f"the weights of {card.name}, which come with da3gs, are missing"
+                return Finding(name="models", status="fail", said=said, mend="pip install --force-reinstall da3gs")
+        else:
+            here.append(card.name)
+    return Finding(name="models", status="ok", said=", ".join(here))
 
 
 def _warmup() -> Finding:

@@ -9,7 +9,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ from da3gs._optional import require
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError, MissingDependencyError
 from da3gs.gaussians import Gaussians
+from da3gs.geometry.projection import rigid_inverse
+from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs_viewer.address import check_address, is_loopback, page_url
+from da3gs_viewer.frustums import Frustums
 from da3gs_viewer.panel import Panel
 from da3gs_viewer.splats import browser_splats
 from da3gs_viewer.viewpoint import Viewpoint, between, outside_viewpoint, photo_viewpoint, up_direction
@@ -39,7 +42,6 @@ THUMBNAIL = 192
 FLIGHT_SECONDS = 0.7
 FRAMES_A_SECOND = 30
 RENDER_SIDE = 960
-FRUSTUM_COLOR = (255, 140, 40)
 
 
 class Viewer:
@@ -71,7 +73,6 @@ class Viewer:
         self._flights: dict[int, int] = {}
         self._closed = threading.Event()
         self._drawing = threading.Lock()
-        self._frustums: list[Any] = []
         self.shown = 0
         self.background = (0.0, 0.0, 0.0)
 
@@ -123,11 +124,12 @@ class Viewer:
         camera.up, camera.fov = self._up, home.fov
         camera.near, camera.far = home.distance / 200, home.distance * 2000
         self.set_background(self.background)
-        self._add_frustums()
+        photos = range(len(self._viewpoints))
+        self.frustums = Frustums(self._viewpoints, [self.thumbnail(i) for i in photos], self.stand_at)
         self.panel = Panel(self)
         self.draw(self.max_splats)
         self.server.on_client_connect(self._welcome)
-        self.server.on_client_disconnect(lambda client: self._flights.pop(client.client_id, None) and None)
+        self.server.on_client_disconnect(self._farewell)
 
     def draw(self, limit: int) -> None:
         """Send at most ``limit`` splats to all browsers; the newest call wins."""
@@ -148,6 +150,11 @@ class Viewer:
         """Let a window of any shape show the whole first photo, and let people come close."""
         client.camera.fov = self.home.fitted(client.camera.aspect)
         client.camera.min_orbit_distance = self.home.distance / 500
+        self.frustums.add(client)
+
+    def _farewell(self, client: viser.ClientHandle) -> None:
+        self._flights.pop(client.client_id, None)
+        self.frustums.remove(client)
 
     def _photo(self, index: int) -> Viewpoint:
         assert self._scene is not None
@@ -162,27 +169,6 @@ class Viewer:
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
         small = torch.nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)[0]
         return to_bytes(small.movedim(0, -1))
-
-    def _add_frustums(self) -> None:
-        size = 0.07 * float(np.median([v.distance for v in self._viewpoints])) if self._viewpoints else 0.0
-        for index, view in enumerate(self._viewpoints):
-            handle = self.server.scene.add_camera_frustum(
-                f"/photos/{index}",
-                fov=view.fov,
-                aspect=view.aspect,
-                scale=size,
-                color=FRUSTUM_COLOR,
-                image=self.thumbnail(index),
-                wxyz=view.wxyz,
-                position=view.position,
-            )
-            handle.on_click(lambda event, index=index: self.stand_at(event.client, index))
-            self._frustums.append(handle)
-
-    def show_frustums(self, visible: bool) -> None:
-        """Show or hide the photos' frustums."""
-        for handle in self._frustums:
-            handle.visible = visible
 
     def set_background(self, color: tuple[float, float, float]) -> None:
         """Colour behind the splats, in the browser and in exact pictures; each 0 to 1."""
@@ -268,9 +254,6 @@ def client_camera(camera: viser.CameraHandle, side: int = RENDER_SIDE) -> Camera
     """A browser's camera as a record, the picture's long side being ``side``."""
     aspect = camera.aspect
     width, height = (side, max(1, round(side / aspect))) if aspect >= 1 else (max(1, round(side * aspect)), side)
-    from da3gs.geometry.projection import rigid_inverse
-    from da3gs.geometry.rotations import quaternion_to_matrix
-
     cam_to_world = torch.eye(4, dtype=torch.float64)
     cam_to_world[:3, :3] = quaternion_to_matrix(torch.as_tensor(camera.wxyz, dtype=torch.float64))
     cam_to_world[:3, 3] = torch.as_tensor(camera.position, dtype=torch.float64)

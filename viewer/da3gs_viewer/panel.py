@@ -17,7 +17,6 @@ class Panel:
     def __init__(self, viewer: Viewer) -> None:
         """Add the controls to the viewer's server."""
         self._viewer = viewer
-        self._pictures: dict[int, Any] = {}
         self._add_scene()
         if viewer.names:
             self._add_photos()
@@ -39,7 +38,9 @@ class Panel:
             self.background = gui.add_rgb("Background", initial_value=(0, 0, 0))
             if viewer.names:
                 self.frustums = gui.add_checkbox("Photo frustums", initial_value=True)
-                self.frustums.on_update(lambda _: viewer.show_frustums(self.frustums.value))
+                self.frustums.on_update(
+                    lambda _: viewer.frustums.show(viewer.server.get_clients(), self.frustums.value)
+                )
         self.limit.on_update(lambda _: self._redraw())
         self.background.on_update(lambda _: viewer.set_background(_fractions(self.background.value)))
 
@@ -98,11 +99,10 @@ class Panel:
             client.add_notification("Cannot render", str(error), color="red")
             return
         seconds = time.perf_counter() - start
-        label = f"{picture.shape[1]} x {picture.shape[0]}, {seconds:.2f} s"
-        old = self._pictures.pop(client.client_id, None)
-        if old is not None:
-            old.remove()
-        self._pictures[client.client_id] = client.gui.add_image(picture, label=label, format="jpeg", jpeg_quality=92)
+        height, width = picture.shape[:2]
+        with client.gui.add_modal(f"Exact picture, {width} x {height}, {seconds:.2f} s") as modal:
+            client.gui.add_image(picture, format="jpeg", jpeg_quality=92)
+            client.gui.add_button("Close").on_click(lambda _: modal.close())
 
 
 def _fractions(color: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -1,0 +1,85 @@
+"""The photos in the scene: a frustum each, that one can click to stand there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from da3gs_viewer.viewpoint import Viewpoint
+
+if TYPE_CHECKING:
+    import viser
+
+COLOR = (255, 140, 40)
+SHARE = 0.07
+"""How far the picture of a frustum stands from its tip, as a share of the distance to what the photo shows."""
+
+
+class Frustums:
+    """The frustums of all photos in every browser. Each browser hides those that its camera stands in."""
+
+    def __init__(
+        self,
+        viewpoints: Sequence[Viewpoint],
+        thumbnails: Sequence[ndarray],
+        clicked: Callable[[viser.ClientHandle, int], None],
+    ) -> None:
+        """Prepare; ``add`` puts them into a browser's scene.
+
+        Args:
+            clicked: called with the browser and the photo's position.
+        """
+        self._viewpoints, self._thumbnails, self._clicked = viewpoints, thumbnails, clicked
+        self.size = SHARE * float(np.median([view.distance for view in viewpoints])) if viewpoints else 0.0
+        self._centers = np.array([view.position for view in viewpoints]).reshape(-1, 3)
+        self._handles: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
+        self._visible = True
+
+    def add(self, client: viser.ClientHandle) -> None:
+        """Show them in a browser that has connected."""
+        hidden = self._stood_in(client.camera.position)
+        handles = []
+        for index, (view, thumbnail) in enumerate(zip(self._viewpoints, self._thumbnails, strict=True)):
+            handle = client.scene.add_camera_frustum(
+                f"/photos/{index}",
+                fov=view.fov,
+                aspect=view.aspect,
+                scale=self.size,
+                color=COLOR,
+                image=thumbnail,
+                wxyz=view.wxyz,
+                position=view.position,
+                visible=self._visible and not hidden[index],
+            )
+            handle.on_click(lambda _, index=index: self._clicked(client, index))
+            handles.append(handle)
+        with self._lock:
+            self._handles[client.client_id] = handles
+        client.camera.on_update(lambda camera: self._update(client.client_id, camera.position))
+
+    def remove(self, client: viser.ClientHandle) -> None:
+        """Forget a browser that has gone."""
+        with self._lock:
+            self._handles.pop(client.client_id, None)
+
+    def show(self, clients: dict[int, viser.ClientHandle], visible: bool) -> None:
+        """Show or hide all of them, in every browser."""
+        self._visible = visible
+        for number, client in clients.items():
+            self._update(number, client.camera.position)
+
+    def _update(self, client: int, position: ndarray) -> None:
+        hidden = self._stood_in(position)
+        with self._lock:
+            for handle, stood_in in zip(self._handles.get(client, []), hidden, strict=False):
+                visible = self._visible and not stood_in
+                if handle.visible != visible:
+                    handle.visible = visible
+
+    def _stood_in(self, position: ndarray) -> list[bool]:
+        return [bool(near) for near in np.linalg.norm(self._centers - position, axis=-1) < self.size]

@@ -156,8 +156,9 @@ def _rasterise(
     counter = _counter()
     run_parallel(
         lambda: _project.project(
-            counter, pieces, splats.means, splats.scales, splats.quaternions, splats.opacities, splats.harmonics,
-            camera, (height, width), antialias, records, boxes, tiles, counts, across,
+            counter, pieces, splats.means.ravel(), splats.scales.ravel(), splats.quaternions.ravel(), splats.opacities,
+            splats.harmonics.ravel(), splats.harmonics.shape[1], camera, (height, width), antialias, records.ravel(),
+            boxes.ravel(), tiles, counts, across,
         ),
         workers,
     )  # fmt: skip

@@ -6,6 +6,7 @@ what they mean. LLVM maps the 16 lanes to one AVX-512 register, two AVX or four 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ _FLOATS = ir.VectorType(_FLOAT, LANES)
 _INTS = ir.VectorType(_INT, LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
 _CONTRACT = ("contract",)
+_LN2 = math.log(2)
 
 # 2^f on [-1/2, 1/2], relative error 2e-9 (Lawson iteration on Chebyshev nodes)
 _EXP2 = (
@@ -122,6 +124,27 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     return FLOATS(array, types.intp), emit
 
 
+def _strided(stride: int) -> Any:
+    """The intrinsic that reads one column of 16 rows of ``stride`` floats: one wide load, then shuffles."""
+
+    @intrinsic
+    def load_column(typingctx: Any, array: Any, index: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            wide = ir.VectorType(_FLOAT, (LANES - 1) * stride + 1)
+            place = _address(context, builder, sig.args[0], *arguments)
+            rows = builder.load(builder.bitcast(place, wide.as_pointer()), align=4)
+            chosen = ir.Constant(_INTS, [lane * stride for lane in range(LANES)])
+            return builder.shuffle_vector(rows, ir.Constant(wide, ir.Undefined), chosen)
+
+        return FLOATS(array, types.intp), emit
+
+    return load_column
+
+
+load_every_third = _strided(3)
+load_every_fourth = _strided(4)
+
+
 @intrinsic
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write sixteen neighbours of a contiguous float32 array, starting at the flat ``index``."""
@@ -169,6 +192,78 @@ def multiply_add(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
 
 def _extreme(builder: Any, predicate: str, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(predicate, x, y), x, y)
+
+
+def _one_argument(name: str) -> Any:
+    """The intrinsic that applies an LLVM function to each lane."""
+
+    @intrinsic
+    def apply(typingctx: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return _call(builder, f"llvm.{name}.v{LANES}f32", _FLOATS, arguments)
+
+        return FLOATS(FLOATS), emit
+
+    return apply
+
+
+square_root = _one_argument("sqrt")
+ceiling = _one_argument("ceil")
+floor = _one_argument("floor")
+absolute = _one_argument("fabs")
+
+
+def _choice(predicate: str) -> Any:
+    """The intrinsic that picks one of two values in each lane; the second where either is NaN."""
+
+    @intrinsic
+    def pick(typingctx: Any, first: Any, second: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            vectors = [_as_vector(context, builder, k, v) for k, v in zip(sig.args, arguments, strict=True)]
+            return _extreme(builder, predicate, *vectors)
+
+        return FLOATS(first, second), emit
+
+    return pick
+
+
+smaller = _choice("<")
+larger = _choice(">")
+
+
+@intrinsic
+def log2(typingctx: Any, value: Any) -> Any:
+    """The logarithm to base 2 of each lane, absolute error 1e-7; for positive normal numbers only."""
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        def whole(number: int) -> Any:
+            return ir.Constant(_INTS, [number] * LANES)
+
+        bits = builder.bitcast(arguments[0], _INTS)
+        # the exponent that leaves a mantissa m in [0.707, 1.414): bits relative to those of sqrt(1/2)
+        step = builder.ashr(builder.sub(bits, whole(0x3F3504F3)), whole(23))
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(step, whole(23))), _FLOATS)
+        one = _constant([1.0] * LANES)
+        t = builder.fdiv(builder.fsub(mantissa, one), builder.fadd(mantissa, one))
+        tt = builder.fmul(t, t)
+        # log2 m = 2 / ln 2 (t + t³/3 + t⁵/5 + ...), |t| < 0.172
+        result = _constant([2 / (9 * _LN2)] * LANES)
+        for power in (7, 5, 3, 1):
+            addend = _constant([2 / (power * _LN2)] * LANES)
+            result = _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, [result, tt, addend])
+        return _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, [result, t, builder.sitofp(step, _FLOATS)])
+
+    return FLOATS(FLOATS), emit
+
+
+@intrinsic
+def bits_of(typingctx: Any, mask: Any) -> Any:
+    """The mask as an integer, lane 0 in the lowest bit."""
+
+    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(LANES)), _INT)
+
+    return types.uint32(MASK), emit
 
 
 @intrinsic

@@ -72,9 +72,13 @@ class Builder:
         self._turn = turned(yaw)
 
     def material(
-        self, *kinds: str, repeat: float | None = None, fit: bool = False, glow: float = 0.0, lift: float = 0.0
-    ) -> int:
-        """A new material with a texture of one of these kinds (any when none is named), recoloured at random."""
+        self, *kinds: str, repeat: float | None = None, fit: bool = False, glow: float = 0.0, lift: float = 0.0,
+        tone: Vector | None = None,
+    ) -> int:  # fmt: skip
+        """A new material with a texture of one of these kinds (any when none is named).
+
+        It is recoloured at random, or takes the colour ``tone`` and keeps only the texture's light and dark.
+        """
         g = self.generator
         choices = self.bank.of_kind(*kinds) if kinds else range(len(self.bank.kinds))
         texture = choices[int(g.integers(len(choices)))]
@@ -82,6 +86,11 @@ class Builder:
             repeat = 1.0 if fit else 2 ** g.uniform(-1.5, 2.5)
         self._materials.append([texture, repeat, repeat, float(fit), g.random(), g.random(), glow])
         gray = np.full((3, 3), 1 / 3)
+        if tone is not None:
+            start = self.bank.level_starts[-1]
+            mean = max(0.05, float(self.bank.atlas[texture, start:].mean()) / 255)
+            self._mixes.append(np.concatenate((np.asarray(tone, float)[:, None] * gray / mean, np.zeros((3, 1))), 1))
+            return len(self._materials) - 1
         saturation = g.uniform(0.25, 1.15)
         tint = np.diag(np.clip(g.normal(1.0, 0.12, 3), 0.6, 1.4))
         contrast = g.uniform(0.65, 1.15)

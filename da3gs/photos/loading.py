@@ -221,7 +221,7 @@ def _assembled(
     masks = torch.zeros(len(used), height, width, dtype=torch.bool)
     for i, photo in enumerate(used):
         h, w = photo.image.shape[:2]
-        images[i, :, :h, :w] = torch.from_numpy(np.ascontiguousarray(photo.image)).permute(2, 0, 1) / 255
+        images[i, :, :h, :w] = torch.tensor(photo.image).permute(2, 0, 1) / 255
         masks[i, :h, :w] = True if photo.mask is None else torch.from_numpy(photo.mask)
     unknown = np.full((3, 3), np.nan)
     intrinsics = np.stack([unknown if u.intrinsics is None else u.intrinsics for u in used])

@@ -16,6 +16,7 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.geometry.projection import rigid_inverse
+from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.assemble import assemble
@@ -183,12 +184,13 @@ def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float
     views, poses = photos.views, photos.cam_to_world_given
     if views.cameras is None or poses is None:
         return views, (0.0, 0.0, 0.0)
-    world_to_cam = rigid_inverse(torch.from_numpy(poses))
-    offset = far_offset(dataclasses.replace(views.cameras, world_to_cam=world_to_cam))
+    cam_to_world = torch.from_numpy(poses).clone()
+    cam_to_world[:, :3, :3] = orthonormalized(cam_to_world[:, :3, :3])
+    offset = far_offset(dataclasses.replace(views.cameras, world_to_cam=rigid_inverse(cam_to_world)))
     if not offset.any():
         return views, (0.0, 0.0, 0.0)
-    world_to_cam[:, :3, 3] += (world_to_cam[:, :3, :3] @ offset[:, None]).squeeze(-1)
-    cameras = dataclasses.replace(views.cameras, world_to_cam=world_to_cam.float())
+    cam_to_world[:, :3, 3] -= offset
+    cameras = dataclasses.replace(views.cameras, world_to_cam=rigid_inverse(cam_to_world).float())
     x, y, z = offset.tolist()
     return dataclasses.replace(views, cameras=cameras), (x, y, z)
 

@@ -40,7 +40,7 @@ def projected_covariances(gaussians: Gaussians, cameras: Cameras) -> torch.Tenso
 def test_a_splat_covers_its_own_pixel_and_lies_on_its_ray():
     """The ellipse in the tangent plane projects to a circle of FOOTPRINT pixels, also with fx ≠ fy and off the axis.
 
-    Tolerance: the thickness along the normal (a tenth of the footprint) adds up to 1 % to the variance, more on a slant.
+    Tolerance: the thickness along the normal (a tenth of the footprint) adds 1 % to the variance, more on a slant.
     """
     cameras = random_cameras(1)
     flat = Cameras(

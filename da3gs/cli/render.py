@@ -55,8 +55,10 @@ class Render(Command):
         size = None if self.size is None else parse_size(self.size)
         background = None if self.background is None else parse_color(self.background)
         from da3gs.cli._scenes import open_scene
-        from da3gs.pipeline.render_path import render_path
+        from da3gs.pipeline.render_path import SUFFIXES, render_path
+        from da3gs.scene import check_output
 
+        check_output(self.output, overwrite=self.overwrite, inputs=[self.source], suffixes=SUFFIXES)
         with session.progress() as progress:
             written = render_path(
                 open_scene(self.source),

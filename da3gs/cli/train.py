@@ -22,6 +22,8 @@ class Train(Command):
     """The folder of the run."""
     resume: Switch = False
     """Go on from the last checkpoint in RUN."""
+    init: Annotated[str | None, option("MODEL", hint="")] = None
+    """Start from the weights of this model or file, such as another run's last.safetensors."""
     steps: Annotated[int | None, option("N", hint="")] = None
     """Optimiser steps; default: those of the preset."""
     common: CommonOptions = COMMON
@@ -35,6 +37,7 @@ class Train(Command):
                 self.config,
                 Path(self.output),
                 resume=self.resume,
+                init=self.init,
                 steps=self.steps,
                 device=self.common.device,
                 seed=self.common.seed,

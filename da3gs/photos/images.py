@@ -263,7 +263,7 @@ def _srgb(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         if profile:
             image.info["icc_profile"] = profile
     image = _icc_applied(image)
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.array(image.convert("RGB"))
     return _nclx_applied(pixels, image.info), mask
 
 

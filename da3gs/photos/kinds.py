@@ -106,7 +106,9 @@ def _zip(path: Path, request: _Request) -> Collection:
         collection = _inside_zip(place.folder, name, request)
     except InputError as error:
         place.delete()
-        raise InputError(f"{name}: {str(error).replace(shown(place.folder.name), 'the archive')}") from error
+        words = str(error).replace(f"the folder {place.folder.name}", "it").replace(place.folder.name, name)
+        hint = f"; {dropped[0].name} {dropped[0].reason}" if dropped else ""
+        raise InputError(f"{name}: {words}{hint}") from error
     except BaseException:
         place.delete()
         raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from da3gs._files import SCENE_FORMAT, open_regular
 from da3gs.cameras import Cameras
@@ -196,9 +196,11 @@ def _picture(path: Path, lens: Lens, size: tuple[int, int], mode: str) -> np.nda
                 filtering = Image.Resampling.BOX if mode == "RGB" else Image.Resampling.NEAREST
                 pixels = pixels.resize((size[1], size[0]), filtering)
             return np.array(pixels)
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path.name} of the scene cannot be read: it is neither PNG nor JPEG") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path.name} of the scene cannot be read: {' '.join(str(error).split())[:100]}") from error
 
 

@@ -24,6 +24,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from da3gs.metrics.image import psnr
+from da3gs.photos import load_photos
 from da3gs.pipeline.check import check
 from da3gs.pipeline.loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct

@@ -110,5 +110,5 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None) -> Float[Tensor, "B T C"]:
         """The residual stream after this block, in the dtype it came in."""
-        x = x + self.attention_scale * self.attention(self.attention_norm(x), rotation)
-        return x + self.feed_forward_scale * self.feed_forward(self.feed_forward_norm(x))
+        x = torch.addcmul(x, self.attention(self.attention_norm(x), rotation), self.attention_scale)
+        return torch.addcmul(x, self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_scale)

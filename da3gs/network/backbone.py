@@ -29,16 +29,6 @@ class BackboneOutputs:
     """Normalised patch tokens of the layers asked for, in input order."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class _Group:
-    """Views of one size on their way through the blocks."""
-
-    slots: Int[Tensor, "S"]
-    """Where these views stand among all views."""
-    local_rotation: Rotation
-    """Rotary codes of a view's own tokens."""
-
-
 class Backbone(nn.Module):
     """The transformer: images to features of four depths.
 
@@ -87,7 +77,8 @@ class Backbone(nn.Module):
         config = self.config
         views = sum(len(s) for s in slots)
         states = [self.embed(images) for images in groups]
-        info = [_Group(slots=s, local_rotation=self._local_rotation(g)) for g, s in zip(groups, slots, strict=True)]
+        local_rotations = [self._local_rotation(g) for g in groups]
+        global_rotation = self._global_rotation(states)
         local = states
         chosen: Tensor | None = None
         features: list[list[Tensor]] = []
@@ -101,11 +92,11 @@ class Backbone(nn.Module):
                     written = self._camera_tokens(states[0], views, chosen) if camera_tokens is None else camera_tokens
                     states = self._with_first_tokens(states, slots, written)
             if config.is_global(i):
-                states = self._global_block(block, states, rope=config.has_rope(i))
+                states = self._global_block(block, states, global_rotation if config.has_rope(i) else None)
             else:
                 states = [
-                    block(x.flatten(0, 1), g.local_rotation if config.has_rope(i) else None).unflatten(0, x.shape[:2])
-                    for x, g in zip(states, info, strict=True)
+                    block(x.flatten(0, 1), rotation if config.has_rope(i) else None).unflatten(0, x.shape[:2])
+                    for x, rotation in zip(states, local_rotations, strict=True)
                 ]
                 local = states
             if i in config.out_layers:
@@ -148,17 +139,18 @@ class Backbone(nn.Module):
         patches = torch.stack(torch.meshgrid(row, column, indexing="ij"), -1).flatten(0, 1)
         return rope_rotation(F.pad(patches, (0, 0, 1, 0)), self.config.head_width)
 
-    def _global_block(self, block: nn.Module, states: list[Tensor], *, rope: bool) -> list[Tensor]:
-        """Attention over the tokens of all views; rotary codes tell only first tokens from patches here."""
+    def _global_rotation(self, states: list[Tensor]) -> Rotation:
+        """Rotary codes of the tokens of all views: they tell only first tokens from patches."""
+        marks = [torch.ones(*x.shape[1:3], 2, dtype=torch.int64, device=x.device) for x in states]
+        for mark in marks:
+            mark[:, 0] = 0
+        return rope_rotation(torch.cat([mark.flatten(0, 1) for mark in marks]), self.config.head_width)
+
+    @staticmethod
+    def _global_block(block: nn.Module, states: list[Tensor], rotation: Rotation | None) -> list[Tensor]:
+        """Attention over the tokens of all views."""
         batch, width = states[0].shape[0], states[0].shape[-1]
         lengths = [x.shape[1] * x.shape[2] for x in states]
-        rotation = None
-        if rope:
-            marks = [torch.ones(*x.shape[1:3], 2, dtype=torch.int64, device=x.device) for x in states]
-            for mark in marks:
-                mark[:, 0] = 0
-            positions = torch.cat([mark.flatten(0, 1) for mark in marks])
-            rotation = rope_rotation(positions, self.config.head_width)
         flat = [x.reshape(batch, -1, width) for x in states]
         mixed = block(flat[0] if len(flat) == 1 else torch.cat(flat, 1), rotation)
         parts = [mixed] if len(flat) == 1 else mixed.split(lengths, 1)

@@ -73,7 +73,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C y x"]) -> Float[Tensor, "N C y x"]:
         """The map with the unit's correction."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return x + self.second(F.relu(self.first(F.relu(x)), inplace=True))
 
 
 class FusionBlock(nn.Module):

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -81,6 +82,7 @@ def train(
         InputError: the config is wrong, or the folder holds a run already and ``resume`` is not set.
         CheckpointError: there is nothing to resume from, or ``init`` does not fit.
         BackendError: the loss is not finite any more.
+        KeyboardInterrupt: a signal came; everything is saved.
     """
     settings = load_config(config) if isinstance(config, str) else config
     settings = dataclasses.replace(
@@ -90,6 +92,8 @@ def train(
     )
     if device not in ("auto", "cpu"):
         raise InputError(f"device={device!r}: training runs on the CPU so far; leave --device out")
+    # oneDNN compiles every operation for every shape; its default cache is too small for our many image sizes.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     state = _open(Path(run), settings, resume=resume, init=init)
     with Batches(state.config, threads=threads) as batches, _interruptible() as stopped:
         _steps(state, batches, stopped, progress)
@@ -209,6 +213,7 @@ def _steps(state: _Run, batches: Batches, stopped: threading.Event, progress: Pr
     config, begun = state.config, time.monotonic()
     before, saved = state.position.seconds, begun
     sums: dict[str, float] = {}
+    summed = 0
     held_out: list[tuple[str, list[Batch]]] = []
     coming = batches.from_step(state.position.step)
     while state.position.step < config.steps and not stopped.is_set():
@@ -223,10 +228,11 @@ def _steps(state: _Run, batches: Batches, stopped: threading.Event, progress: Pr
         state.position = Position(step=step + 1, images=state.position.images + images, seconds=before + now - begun)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value)
+        summed += 1
         if (step + 1) % config.log_steps == 0:
             shares = {"data_share": batches.waited / (now - begun), "rate": config.rate(step)}
-            _write_log(state, {k: v / config.log_steps for k, v in sums.items()} | shares)
-            sums.clear()
+            _write_log(state, {k: v / summed for k, v in sums.items()} | shares)
+            sums, summed = {}, 0
         if config.validate_steps and (step + 1) % config.validate_steps == 0:
             held_out = held_out or [
                 (f"{h}x{w}", validation_batches(config.validation_scenes, (h, w))) for h, w in config.validation_sizes
@@ -237,6 +243,8 @@ def _steps(state: _Run, batches: Batches, stopped: threading.Event, progress: Pr
             saved = now
         progress("training", step + 1, config.steps)
     save(state)
+    if stopped.is_set():
+        raise KeyboardInterrupt
 
 
 def save(state: _Run) -> None:

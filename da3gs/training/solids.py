@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from da3gs.training._raycast import BALL, BOX, CYLINDER
 from da3gs.training.textures import TextureBank
 
-Vector = Sequence[float] | NDArray[np.floating]
+Number = float | int
+Vector = Sequence[Number] | NDArray[np.floating]
 """Three numbers."""
 
 __all__ = ["BALL", "BOX", "CYLINDER", "Builder", "ProceduralScene"]
@@ -66,13 +67,13 @@ class Builder:
         self.focus: list[tuple[float, float, float, float]] = []
         self.lights: list[list[float]] = []
 
-    def at(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> None:
+    def at(self, x: Number, y: Number, z: Number = 0.0, yaw: Number = 0.0) -> None:
         """Start a group: what is added next stands at this place, turned by ``yaw`` about the vertical."""
         self._origin = np.array([x, y, z])
         self._turn = turned(yaw)
 
     def material(
-        self, *kinds: str, repeat: float | None = None, fit: bool = False, glow: float = 0.0, lift: float = 0.0,
+        self, *kinds: str, repeat: Number | None = None, fit: bool = False, glow: float = 0.0, lift: float = 0.0,
         tone: Vector | None = None,
     ) -> int:  # fmt: skip
         """A new material with a texture of one of these kinds (any when none is named).
@@ -111,12 +112,12 @@ class Builder:
         sides = [material] * 6 if isinstance(material, int) else list(material)
         self._solids.append((kind, inward, place, np.maximum(half, 1e-3), rotation, sides, gloss))
 
-    def look_here(self, center: Vector, size: float) -> None:
+    def look_here(self, center: Vector, size: Number) -> None:
         """Note something worth looking at."""
         x, y, z = self._origin + self._turn @ np.asarray(center, float)
         self.focus.append((float(x), float(y), float(z), size))
 
-    def lamp(self, position: Vector, color: NDArray, radius: float, reach: float) -> None:
+    def lamp(self, position: Vector, color: NDArray, radius: Number, reach: Number) -> None:
         """Add a lamp, in world coordinates."""
         self.lights.append([*position, *color, radius, reach])
 
@@ -148,7 +149,7 @@ class Builder:
         )
 
 
-def turned(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> NDArray[np.float64]:
+def turned(yaw: Number, pitch: Number = 0.0, roll: Number = 0.0) -> NDArray[np.float64]:
     """The rotation by ``roll`` about x, then ``pitch`` about y, then ``yaw`` about z."""
     cz, sz, cy, sy = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     cx, sx = math.cos(roll), math.sin(roll)

@@ -25,6 +25,10 @@ class Figures:
     """Share of pixels with ``max(s D̂ / D, D / (s D̂)) < 1.25``."""
     constant_absrel: float
     """AbsRel of a depth that is the same everywhere: what any model has to beat."""
+    silog: float
+    """Standard deviation of ``log D̂ − log D`` within a scene."""
+    constant_silog: float
+    """The same for a constant depth."""
     rotation: float
     """Mean angle between predicted and true rotations relative to the first view, degrees."""
     direction: float
@@ -44,6 +48,12 @@ def aligned_depth_errors(
     return ((p - d).abs() / d).mean(), (ratio < 1.25).float().mean()
 
 
+def scale_invariant_error(predicted: Float[Tensor, "V H W"], depth: Float[Tensor, "V H W"]) -> Float[Tensor, ""]:
+    """Standard deviation of ``log D̂ − log D`` over a scene's pixels (Eigen et al. 2014, without the scale)."""
+    valid = depth > 0
+    return (predicted[valid].clamp(min=1e-9).log() - depth[valid].log()).std(correction=0)
+
+
 def validate(model: DepthAnything3, batches: list[Batch], *, posed: bool = False) -> Figures:
     """Run the network on held-out scenes."""
     rows: list[list[float]] = []
@@ -56,18 +66,27 @@ def validate(model: DepthAnything3, batches: list[Batch], *, posed: bool = False
         assert out.cameras is not None
         for i in range(len(batch.images)):
             absrel, delta1 = aligned_depth_errors(out.depth[i], truth.depth[i])
-            constant, _ = aligned_depth_errors(torch.ones_like(truth.depth[i]), truth.depth[i])
+            flat = torch.ones_like(truth.depth[i])
+            constant, _ = aligned_depth_errors(flat, truth.depth[i])
+            silog, constant_silog = (scale_invariant_error(d, truth.depth[i]) for d in (out.depth[i], flat))
             found, true = out.cameras.cam_to_world[i], truth.cameras.cam_to_world[i]
             turn = angle_between(found[:1, :3, :3].mT @ found[1:, :3, :3], true[1:, :3, :3])
             travel = (found[:1, :3, :3].mT @ (found[1:, :3, 3:] - found[:1, :3, 3:])).squeeze(-1)
             cosine = torch.nn.functional.cosine_similarity(travel, true[1:, :3, 3], dim=-1)
             angles.append(torch.stack((turn, torch.arccos(cosine.clamp(-1, 1))), -1) * (180 / math.pi))
-            rows.append([float(absrel), float(delta1), float(constant)])
-    absrel, delta1, constant = torch.tensor(rows).mean(0).tolist()
+            rows.append([float(x) for x in (absrel, delta1, constant, silog, constant_silog)])
+    absrel, delta1, constant, silog, constant_silog = torch.tensor(rows).mean(0).tolist()
     both = torch.cat(angles)
     worst = both.max(-1).values
     auc30 = float((1 - worst / 30).clamp(min=0).mean())
     rotation, direction = both.mean(0).tolist()
     return Figures(
-        absrel=absrel, delta1=delta1, constant_absrel=constant, rotation=rotation, direction=direction, auc30=auc30
+        absrel=absrel,
+        delta1=delta1,
+        constant_absrel=constant,
+        silog=silog,
+        constant_silog=constant_silog,
+        rotation=rotation,
+        direction=direction,
+        auc30=auc30,
     )

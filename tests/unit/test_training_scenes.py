@@ -1,0 +1,129 @@
+"""Procedural scenes: rays meet what they should, pictures and cameras agree, seeds repeat."""
+
+import numpy as np
+import pytest
+import torch
+
+from da3gs.geometry.projection import project, unproject
+from da3gs.training import procedural_scene
+from da3gs.training.scenes import make_scene
+from da3gs.training.shots import FAST, aim, color_map, depth_map, develop, take_shots
+from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
+from da3gs.training.textures import KINDS, make_textures
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return make_textures(np.random.default_rng(0), len(KINDS), 64)
+
+
+def _alone(bank, kind: int, half: tuple[float, float, float], turn: np.ndarray | None = None) -> ProceduralScene:
+    """One solid 5 in front of the origin, in a large room."""
+    b = Builder(np.random.default_rng(0), bank)
+    b.add(BOX, (0, 0, 0), (20, 20, 20), b.material("plain"), inward=True)
+    b.add(kind, (0, 5, 0), half, b.material("plain"), turn=turn)
+    b.lamp((0, 0, 10), np.ones(3), 0.01, 10)
+    return b.finish(np.full((2, 3), 0.3), 0.2, np.array([[-9, -9, -9], [9, 9, 9]]))
+
+
+@pytest.mark.parametrize("kind", [BOX, BALL, CYLINDER])
+def test_depth_of_a_solid_is_the_distance_of_its_front(bank, kind):
+    pose = aim(np.zeros(3), np.array([0.0, 1, 0]))
+    depth, met = depth_map(_alone(bank, kind, (1, 0.5, 1)), pose, np.array([50.0, 50.0]), 33, 33)
+    assert depth[16, 16] == pytest.approx(4.5, abs=1e-5)
+    assert depth[0, 0] == pytest.approx(20.0, abs=1e-4)  # the room's wall: one depth along z everywhere
+    assert met[16, 16] // 8 == 1
+    assert met[0, 0] // 8 == 0
+
+
+def test_a_ball_is_round(bank):
+    pose = aim(np.zeros(3), np.array([0.0, 1, 0]))
+    depth, met = depth_map(_alone(bank, BALL, (1, 1, 1)), pose, np.array([40.0, 40.0]), 40, 40)
+    v, u = np.nonzero(met // 8 == 1)
+    z = depth[v, u]
+    x, y = (u + 0.5 - 20) / 40 * z, (v + 0.5 - 20) / 40 * z
+    np.testing.assert_allclose(np.sqrt(x**2 + y**2 + (z - 5) ** 2), 1.0, atol=1e-5)
+    assert len(z) > 100
+
+
+def test_a_turned_box_shows_its_corner(bank):
+    pose = aim(np.zeros(3), np.array([0.0, 1, 0]))
+    depth, _ = depth_map(_alone(bank, BOX, (1, 1, 1), turned(np.pi / 4)), pose, np.array([500.0, 500.0]), 15, 15)
+    assert depth[7, 7] == pytest.approx(5 - np.sqrt(2), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["room", "table", "clutter", "yard"])
+def test_tiles_hide_nothing(bank, kind):
+    """The depth of a picture equals that of each of its pixels cast alone, without neighbours in its tile."""
+    g = np.random.default_rng(3)
+    scene, shots = None, None
+    while shots is None:
+        scene = make_scene(g, bank, kind)
+        shots = take_shots(g, scene, 2, 40, 56)
+    depth, _ = depth_map(scene, shots.cam_to_world[1], shots.focals[1], 40, 56)
+    assert (depth > 0).all()
+    pose, focal = shots.cam_to_world[1], shots.focals[1]
+    for i, j in [(3, 5), (17, 40), (39, 55), (20, 28)]:
+        ray = np.array([(j + 0.5 - 28) / focal[0], (i + 0.5 - 20) / focal[1], 1.0])
+        towards = aim(np.zeros(3), np.array([0, 1.0, 0]))
+        towards[:3, 2] = pose[:3, :3] @ ray / np.linalg.norm(ray)
+        towards[:3, 0] = np.linalg.svd(towards[:3, 2][None])[2][1]
+        towards[:3, 1] = np.cross(towards[:3, 2], towards[:3, 0])
+        towards[:3, 3] = pose[:3, 3]
+        alone, _ = depth_map(scene, towards, np.array([1e4, 1e4]), 1, 1)
+        assert alone[0, 0] / np.linalg.norm(ray) == pytest.approx(depth[i, j], rel=1e-3)
+
+
+def test_colour_is_lit_and_repeats(bank):
+    scene = _alone(bank, BALL, (1, 1, 1))
+    pose = aim(np.zeros(3), np.array([0.0, 1, 0]))
+    focal = np.array([40.0, 40.0])
+    hits = depth_map(scene, pose, focal, 40, 40)
+    one, two = (color_map(scene, bank, pose, focal, hits, seed=7) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert np.isfinite(one).all()
+    assert one.min() >= 0
+    assert one[12:16, 20].mean() > one[24:28, 20].mean()  # the lamp hangs above the ball
+    unshadowed = color_map(scene, bank, pose, focal, hits, quality=FAST, seed=7)
+    assert (unshadowed >= one - 1e-6).mean() > 0.99
+
+
+def test_textures_have_every_level(bank):
+    assert bank.kinds == KINDS
+    assert bank.level_starts.tolist() == [0, 64 * 64, 64 * 64 + 32 * 32, 64 * 64 + 32 * 32 + 16 * 16, 5440]
+    assert bank.atlas.shape == (len(KINDS), 5440 + 16, 3)
+    finest, coarsest = bank.atlas[:, :4096].mean(1), bank.atlas[:, 5440:].mean(1)
+    np.testing.assert_allclose(finest, coarsest, atol=1.0)  # a level keeps the mean, to rounding
+
+
+def test_develop_exposes_alike():
+    g = np.random.default_rng(0)
+    color = np.full((8, 8, 3), 0.3, np.float32)
+    bright, dark = (develop(g, [color * gain], plain=True) for gain in (10.0, 0.1))
+    np.testing.assert_allclose(bright, dark, atol=1e-5)
+    assert 0.3 < bright.mean() < 0.7
+
+
+def test_a_procedural_scene_is_one_world():
+    """What one view sees lands at the other view's depth, wherever it is not hidden."""
+    views, depth = procedural_scene(5, 3, 70, 98)
+    assert views.images.shape == (3, 3, 70, 98)
+    assert views.cameras is not None
+    assert torch.allclose(views.cameras.world_to_cam[0], torch.eye(4))
+    cameras = views.cameras
+    points = unproject(depth[:1], cameras.intrinsics[:1], cameras.cam_to_world[:1]).reshape(1, -1, 3)
+    pixels, z = project(points, cameras.intrinsics[1:2], cameras.world_to_cam[1:2])
+    u, v = pixels[0].floor().long().unbind(-1)
+    inside = (z[0] > 0) & (u >= 0) & (u < 98) & (v >= 0) & (v < 70)
+    other = depth[1][v[inside], u[inside]]
+    ratio = z[0][inside] / other
+    assert inside.float().mean() > 0.25
+    assert (ratio > 0.97).float().mean() > 0.95 or (ratio - 1).abs().median() < 0.02
+    assert ((ratio - 1).abs() < 0.05).float().mean() > 0.5
+
+
+def test_the_same_seed_is_the_same_scene():
+    (first, depth), (second, again) = (procedural_scene(11, 2, 42, 56) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(depth, again)
+    assert not torch.equal(first.images, procedural_scene(12, 2, 42, 56)[0].images)

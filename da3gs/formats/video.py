@@ -85,7 +85,7 @@ class VideoFrame:
 
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
         """Upright sRGB with square pixels."""
-        return _upright(_srgb(self.raw), self.raw.rotation, self.aspect)
+        return _upright(_srgb(self.raw), float(self.raw.rotation), self.aspect)
 
     def sharpness(self) -> float:
         """The variance of the Laplacian of a small grey version: comparable between neighbouring frames only."""

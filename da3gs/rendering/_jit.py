@@ -28,13 +28,12 @@ _pool_size = 0
 
 
 @functools.cache
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: beside this file, else in the user's cache, else in a temporary folder.
+def cache_folder(here: Path = Path(__file__).parent) -> Path:
+    """Where a package's compiled kernels are kept: beside them, else in the user's cache, else in a temporary folder.
 
     The name carries a hash of all kernel sources: numba itself notices only changes of the file that a kernel stands
     in, not of the helpers that it calls.
     """
-    here = Path(__file__).parent
     digest = hashlib.sha256()
     for source in sorted(here.glob("_*.py")):
         digest.update(source.read_bytes())
@@ -52,10 +51,10 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _numba_cache() -> Iterator[None]:
+def _numba_cache(here: Path) -> Iterator[None]:
     """Decorators inside keep their compiled code in our folder; other users of numba see no change."""
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())
+    numba.config.CACHE_DIR = str(cache_folder(here))
     try:
         yield
     finally:
@@ -64,7 +63,7 @@ def _numba_cache() -> Iterator[None]:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile ``function`` on first use: no GIL, cached on disk, fused multiply-adds but no other reordering."""
-    with _numba_cache():
+    with _numba_cache(Path(function.__code__.co_filename).parent):
         return numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")(function)
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from da3gs.training import _raycast
+from da3gs.training import _raycast, _shading
 from da3gs.training.solids import ProceduralScene
 from da3gs.training.textures import TextureBank
 
@@ -84,7 +84,7 @@ def color_map(
     """Linear colour, not exposed: what reaches the sensor. ``hits`` is what ``depth_map`` gave for this camera."""
     depth, met = hits
     height, width = depth.shape
-    return _raycast.cast_color(
+    return _shading.cast_color(
         height, width, scene.kinds, scene.inward, scene.frames, scene.centers, scene.radii, scene.corners,
         scene.halves, scene.gloss, scene.faces, scene.materials, scene.mixes, scene.lights, scene.ambient,
         scene.corner_shade, bank.atlas, bank.size, bank.level_starts, cam_to_world, _inverse(cam_to_world),

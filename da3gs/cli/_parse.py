@@ -37,7 +37,7 @@ class Common:
     """Where to compute."""
     threads: Annotated[int | None, option("N", hint="(default: all cores)")] = None
     """Processor threads to use."""
-    seed: Annotated[int, option("N")] = 0
+    seed: Annotated[int | None, option("N", hint="(default: 0)")] = None
     """Seed of everything random."""
     json: Switch = False
     """Print one JSON object on stdout and nothing else there."""
@@ -54,7 +54,7 @@ class Common:
         """
         if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise InputError(f"--threads {self.threads} is out of range; give 1 to {MAX_THREADS}")
-        if not 0 <= self.seed < 2**63:
+        if self.seed is not None and not 0 <= self.seed < 2**63:
             raise InputError(f"--seed {self.seed} is out of range; give 0 to 2^63 - 1")
 
     def apply_threads(self) -> None:

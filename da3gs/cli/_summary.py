@@ -34,7 +34,7 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     record = scene.record
     kept, dropped = record["views"]["kept"], record["views"]["dropped"]
     lines = [
-        f"{facts['scene']}: {facts['splats']:,} splats from {facts['views']} photos of {spell_input(record['input'])}",
+        f"{facts['scene']}: {facts['splats']:,} splats from {facts['views']} photos{spell_input(record['input'])}",
         f"  model    {facts['model']} ({facts['licence']}), {facts['poses']} cameras",
     ]
     if residual := record["poses"].get("residual"):
@@ -55,9 +55,17 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
+_INPUTS = {
+    "photos": "",
+    "transforms": " of a transforms.json",
+    "colmap": " of a COLMAP model",
+    "dl3dv": " of a DL3DV scene",
+}
+
+
 def spell_input(kind: str) -> str:
-    """A kind of input in words."""
-    return f"a {kind}" if kind[:1] not in "aeiou" else f"an {kind}"
+    """Where the photos come from, in words that follow ``photos``."""
+    return _INPUTS.get(kind, f" of a {kind}")
 
 
 def spell_figures(figures: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ class Demo(Command):
         common = self.common
         with session.progress() as progress:
             scene = reconstruct(
-                photos, device=common.device, threads=common.threads, seed=common.seed, progress=progress
+                photos, device=common.device, threads=common.threads, seed=common.seed or 0, progress=progress
             )
             report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
             before = time.perf_counter()

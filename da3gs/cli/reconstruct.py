@@ -124,7 +124,7 @@ class Reconstruct(Command):
             "images": self.images,
             "device": self.common.device,
             "threads": self.common.threads,
-            "seed": self.common.seed,
+            "seed": self.common.seed or 0,
         }
 
     def _plan(self, sources: list[Path], session: Session) -> int:

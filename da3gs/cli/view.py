@@ -62,7 +62,7 @@ class View(Command):
                 model=self.model,
                 device=self.common.device,
                 threads=self.common.threads,
-                seed=self.common.seed,
+                seed=self.common.seed or 0,
                 progress=progress,
             )
 

@@ -5,10 +5,10 @@ import json
 import logging
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -38,12 +38,14 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 
 def test_help_answers_within_half_a_second() -> None:
+    """In seconds of the processor: on an idle machine the clock says the same, and other work does not count."""
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "da3gs", "reconstruct", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5, seconds  # the least of five: other work may run on the machine
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5, seconds
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,9 @@ from da3gs.network.config import (
     SplatConfig,
     named_config,
 )
-from da3gs.network.model import DepthAnything3, RawOutputs
+from da3gs.network.model import DepthAnything3, PoseSource
 from da3gs.network.nested import NestedDepthAnything3, NestedOutputs
+from da3gs.network.raw import RawOutputs
 from da3gs.network.upstream_api import uint8_images, upstream_feature_order, with_given_cameras
 from da3gs.photos.sizing import batch_cropped, sized
 from da3gs.prediction import Prediction
@@ -65,7 +66,7 @@ def api_outputs(case: Case) -> Outputs:
     images = torch.stack([torch.from_numpy(p).float() / 255 for p in cropped]).permute(0, 3, 1, 2)[None]
     given = None
     if posed:
-        given = _cameras(case.tensor("extrinsics"), torch.stack([torch.from_numpy(k) for k in moved]), images)
+        given = _cameras(case.tensor("extrinsics"), torch.stack([torch.from_numpy(k) for k in moved or []]), images)
     model = filled_model(case)
     with torch.no_grad():
         normalized = None if given is None else normalized_cameras(given)
@@ -106,7 +107,7 @@ def _outputs(
 ) -> tuple[Outputs, Prediction]:
     """Outputs under their official names, and the prediction they come from."""
     layers = tuple(options.get("export_feat_layers") or ())
-    poses = "rays" if options.get("use_ray_pose") else "camera"
+    poses: PoseSource = "rays" if options.get("use_ray_pose") else "camera"
     geometry_config = model.config.geometry if isinstance(model.config, NestedConfig) else model.config
     raw = model.raw(
         images,
@@ -117,14 +118,15 @@ def _outputs(
         reference=options.get("ref_view_strategy", "saddle_balanced"),
     )
     found: Outputs = {}
-    finished = model.finished(raw, given=given, upstream=True, poses=poses, generator=generator)
-    if isinstance(finished, tuple):
-        prediction, found["scale_factor"] = finished
+    settings: dict[str, Any] = {"given": given, "upstream": True, "poses": poses, "generator": generator}
+    if isinstance(model, NestedDepthAnything3):
+        assert isinstance(raw, NestedOutputs)
+        geometry = raw.geometry
+        prediction, found["scale_factor"] = model.finished(raw, **settings)
         found["is_metric"] = torch.tensor(int(prediction.metric))
     else:
-        prediction = finished
-    geometry = raw.geometry if isinstance(raw, NestedOutputs) else raw
-    assert isinstance(geometry, RawOutputs)
+        assert isinstance(raw, RawOutputs)
+        geometry, prediction = raw, model.finished(raw, **settings)
     found |= {"depth": prediction.depth, "depth_conf": prediction.confidence, "sky": geometry.sky}
     if prediction.cameras is not None:
         found["extrinsics"] = prediction.cameras.world_to_cam[..., :3, :]

@@ -19,13 +19,13 @@ from da3gs.network.reference_view import choose_reference
 class BackboneOutputs:
     """What the heads get; lists have one entry a group of equally large views."""
 
-    features: list[list[Float[Tensor, "B S P F"]]]
+    features: list[list[Float[Tensor, "B _ _ F"]]]
     """``features[level][group]``: patch features of the four out layers."""
     camera_tokens: Float[Tensor, "B V F"]
     """The first token of the last out layer, not normalised, in input order."""
     reference: Int[Tensor, "B"] | None
     """The view chosen as reference; None where none was chosen and the first view is it."""
-    exported: dict[int, list[Float[Tensor, "B S P C"]]]
+    exported: dict[int, list[Float[Tensor, "B _ _ C"]]]
     """Normalised patch tokens of the layers asked for, in input order."""
 
 

@@ -19,29 +19,33 @@ from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 from da3gs.network.attention import Block
 from da3gs.network.config import CameraConfig, PoseUnit
+from da3gs.network.sizes import Sizes
 
 _NO_DISTANCE = 1e-5  # of the distance from the origin: below lies float32's rounding, not a baseline
 
 
-def encode_cameras(cameras: Cameras) -> Float[Tensor, "*batch 9"]:
-    """Pose encodings of cameras."""
+def encode_cameras(cameras: Cameras, sizes: Sizes | None = None) -> Float[Tensor, "*batch 9"]:
+    """Pose encodings of cameras; ``sizes`` are the views' own where they are padded to one canvas."""
     cam_to_world = cameras.cam_to_world
     quaternion = matrix_to_quaternion(cam_to_world[..., :3, :3]).roll(-1, -1)  # wxyz to xyzw
     focal = cameras.intrinsics[..., (1, 0), (1, 0)]
-    half_size = focal.new_tensor([cameras.height / 2, cameras.width / 2])
+    half_size = focal.new_tensor(sizes or (cameras.height, cameras.width)) / 2
     return torch.cat((cam_to_world[..., :3, 3], quaternion, 2 * torch.atan(half_size / focal)), -1)
 
 
-def decode_cameras(encoding: Float[Tensor, "*batch 9"], height: int, width: int) -> Cameras:
-    """The cameras of pose encodings for images of this size, principal point in the middle."""
+def decode_cameras(encoding: Float[Tensor, "*batch 9"], height: int, width: int, sizes: Sizes | None = None) -> Cameras:
+    """The cameras of pose encodings for images of this size, principal point in the middle.
+
+    ``sizes`` are the views' own where they are padded to one canvas.
+    """
     translation, quaternion, fov = encoding.split((3, 4, 2), -1)
     rotation = quaternion_to_matrix(quaternion.roll(1, -1))  # xyzw to wxyz
     bottom = encoding.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*encoding.shape[:-1], 1, 4)
     cam_to_world = torch.cat((torch.cat((rotation, translation[..., None]), -1), bottom), -2)
-    half_size = encoding.new_tensor([height / 2, width / 2])
+    half_size = encoding.new_tensor(sizes or (height, width)) / 2
     fy, fx = (half_size / torch.tan(fov / 2).clamp(min=1e-6)).unbind(-1)
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
-    rows = (fx, zero, zero + width / 2, zero, fy, zero + height / 2, zero, zero, one)
+    rows = (fx, zero, zero + half_size[..., 1], zero, fy, zero + half_size[..., 0], zero, zero, one)
     intrinsics = torch.stack(rows, -1).unflatten(-1, (3, 3))
     return Cameras(world_to_cam=rigid_inverse(cam_to_world), intrinsics=intrinsics, height=height, width=width)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ class DepthRay:
     """Direction (world frame, any length) and origin at 8 rays a patch side; None when not asked for."""
     ray_confidence: Float[Tensor, "N y x"] | None
     """Confidence of the rays, above 1."""
+
+    def items(self) -> Iterator[tuple[str, Tensor | None]]:
+        """Names and values."""
+        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
 
 
 class RayOutput(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +21,10 @@ class DepthSky:
     """Depth."""
     sky: Float[Tensor, "N H W"]
     """Likeness of sky: at least 0, not bounded by 1."""
+
+    def items(self) -> Iterator[tuple[str, Tensor | None]]:
+        """Names and values."""
+        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
 
 
 class DepthSkyHead(nn.Module):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.network.backbone import Backbone, BackboneOutputs
+from da3gs.network.backbone import Backbone
 from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.config import ModelConfig, ReferenceStrategy
 from da3gs.network.depth_ray import DepthRayHead
@@ -22,7 +20,9 @@ from da3gs.network.depth_sky import DepthSkyHead
 from da3gs.network.gaussian_head import GaussianHead
 from da3gs.network.initialization import initialize
 from da3gs.network.metric import filled_sky, is_sky
+from da3gs.network.raw import RawOutputs
 from da3gs.network.ray_pose import cameras_from_rays
+from da3gs.network.sizes import SizeGroup, Sizes, inside, on_canvas, photo_sizes, size_groups
 from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.prediction import Prediction
 from da3gs.views import Views
@@ -37,32 +37,6 @@ PoseSource = Literal["camera", "rays"]
 
 _UPSTREAM_SKY = 0.5  # where the official prediction cuts its sky mask; inside it cuts at SKY_THRESHOLD
 _PIXELS_AT_ONCE = 250_000  # a head's maps of so many pixels are in memory together; one view of 504×378 at the least
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class RawOutputs(TensorRecord):
-    """Everything the network says, before any post-processing; for training and for comparisons."""
-
-    depth: Float[Tensor, "B V H W"]
-    """Depth in the network's own scale."""
-    confidence: Float[Tensor, "B V H W"] | None = None
-    """Above 1; any-view models."""
-    sky: Float[Tensor, "B V H W"] | None = None
-    """At least 0; monocular models."""
-    rays: Float[Tensor, "B V y x 6"] | None = None
-    """Directions (any length, world frame) and origins at 8 rays a patch side, when asked for."""
-    ray_confidence: Float[Tensor, "B V y x"] | None = None
-    """Above 1, when rays were asked for."""
-    pose_encoding: Float[Tensor, "B V 9"] | None = None
-    """What the camera decoder said: translation, quaternion (x, y, z, w) of any length, vertical and horizontal fov."""
-    cameras: Cameras | None = None
-    """The decoded cameras."""
-    splats: Float[Tensor, "B V H W C"] | None = None
-    """Raw channels of the Gaussian head, when asked for."""
-    reference: Int[Tensor, "B"] | None = None
-    """The chosen reference view; None where the first view is it without a choice."""
-    features: tuple[Tensor, ...] = ()
-    """Normalised patch tokens (B, V, rows, columns, C) of the layers asked for, in input order."""
 
 
 class DepthAnything3(nn.Module):
@@ -108,7 +82,8 @@ class DepthAnything3(nn.Module):
         images = views.images if batched else views.images[None]
         cameras = views.cameras if batched or views.cameras is None else views.cameras.map(lambda t: t[None])
         given = None if cameras is None else normalized_cameras(cameras, self.config.pose_unit)
-        raw = self.raw(images, given, rays=poses == "rays", splats=splats, reference=reference)
+        sizes = photo_sizes(views, self.config.backbone.patch)
+        raw = self.raw(images, given, rays=poses == "rays", splats=splats, reference=reference, sizes=sizes)
         prediction = self.finished(raw, given=given, upstream=upstream, poses=poses, generator=generator)
         return prediction if batched else prediction.map(lambda t: t[0])
 
@@ -136,7 +111,7 @@ class DepthAnything3(nn.Module):
         if poses == "rays":
             if raw.rays is None or raw.ray_confidence is None:
                 raise InputError(f"{self.config.name} predicts no rays; take the cameras from the camera decoder")
-            cameras = cameras_from_rays(raw.rays, raw.ray_confidence, generator=generator).cameras(height, width)
+            cameras = self._cameras_from_rays(raw.rays, raw.ray_confidence, raw, generator)
         gaussians = None
         if raw.splats is not None and cameras is not None and self.config.splats is not None:
             gaussians = splats_from_channels(
@@ -150,12 +125,39 @@ class DepthAnything3(nn.Module):
             )
         depth, sky = raw.depth, None
         if raw.sky is not None:
-            sky = is_sky(raw.sky)
-            depth = torch.stack(
-                [filled_sky(d, s, generator=generator if upstream else None) for d, s in zip(depth, sky, strict=True)]
-            )
+            sky, depth = is_sky(raw.sky), raw.depth.clone()
+            seen = torch.ones_like(sky[0])
+            if raw.sizes is not None:
+                seen = inside(raw.sizes, height, width, depth.device)
+            for i in range(len(depth)):
+                depth[i, seen] = filled_sky(depth[i, seen], sky[i, seen], generator=generator if upstream else None)
             sky = raw.sky >= _UPSTREAM_SKY if upstream else sky
         return Prediction(depth=depth, confidence=raw.confidence, sky=sky, cameras=cameras, gaussians=gaussians)
+
+    @staticmethod
+    def _cameras_from_rays(
+        rays: Float[Tensor, "B V y x 6"],
+        confidence: Float[Tensor, "B V y x"],
+        raw: RawOutputs,
+        generator: torch.Generator,
+    ) -> Cameras:
+        """Cameras of all views, solved together where they have one size."""
+        height, width = raw.depth.shape[-2:]
+        groups = size_groups(raw.sizes or ((height, width),) * rays.shape[1], rays.device)
+        step = confidence.shape[-2] / height
+        parts = []
+        for group in groups:
+            rows, columns = round(group.height * step), round(group.width * step)
+            window = (slice(None), group.slots, slice(rows), slice(columns))
+            solved = cameras_from_rays(rays[window], confidence[window], generator=generator)
+            parts.append(solved.cameras(group.height, group.width))
+        order = torch.argsort(torch.cat([group.slots for group in groups]))
+        return Cameras(
+            world_to_cam=torch.cat([part.world_to_cam for part in parts], 1)[:, order],
+            intrinsics=torch.cat([part.intrinsics for part in parts], 1)[:, order],
+            height=height,
+            width=width,
+        )
 
     def raw(
         self,
@@ -167,6 +169,7 @@ class DepthAnything3(nn.Module):
         features: Sequence[int] = (),
         reference: ReferenceStrategy = "saddle_balanced",
         mixed_heads: bool = False,
+        sizes: Sizes | None = None,
     ) -> RawOutputs:
         """Run the network; differentiable.
 
@@ -181,77 +184,87 @@ class DepthAnything3(nn.Module):
             features: blocks whose outputs are wanted.
             reference: how the reference among three or more views is chosen.
             mixed_heads: let autocast reach the heads too (training).
+            sizes: the views' own sizes where they are padded to one canvas: the padding is not seen at all.
         """
-        self._check(images, cameras, splats=splats)
+        self._check(images, cameras, sizes, splats=splats)
+        height, width = images.shape[-2:]
+        groups = size_groups(sizes or ((height, width),) * images.shape[1], images.device)
         normalized = normalize_images(images)
+        parts = [normalized] if sizes is None else [normalized[:, g.slots, :, : g.height, : g.width] for g in groups]
         with self._mixed_precision():
             outputs = self.backbone(
-                [normalized],
-                [torch.arange(images.shape[1], device=images.device)],
-                camera_tokens=None if cameras is None else self._encode(cameras),
+                parts,
+                [group.slots for group in groups],
+                camera_tokens=None if cameras is None else self._encode(cameras, sizes),
                 reference=reference,
                 exported=features,
             )
         with contextlib.nullcontext() if mixed_heads else _full_precision(images.device):
-            return self._heads(normalized, outputs, rays=rays, splats=splats, mixed=mixed_heads, order=features)
-
-    def _heads(
-        self,
-        images: Float[Tensor, "B V 3 H W"],
-        outputs: BackboneOutputs,
-        *,
-        rays: bool,
-        splats: bool,
-        mixed: bool,
-        order: Sequence[int],
-    ) -> RawOutputs:
-        batch, views, _, height, width = images.shape
-        patch = self.config.backbone.patch
-        grid = (height // patch, width // patch)
-        levels = [level[0].flatten(0, 1) if mixed else level[0].flatten(0, 1).float() for level in outputs.features]
-
-        def per_view(head: Callable[..., tuple[Tensor | None, ...]]) -> tuple[Tensor | None, ...]:
-            """Run a head on as many views at a time as memory should hold; all at once where gradients are recorded."""
-            count = batch * views
-            step = count if torch.is_grad_enabled() else max(1, _PIXELS_AT_ONCE // (height * width))
-            parts = [head(slice(i, i + step)) for i in range(0, count, step)]
-            joined = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
-            return tuple(None if t is None else t.unflatten(0, (batch, views)) for t in joined)
-
-        def depth_ray(part: slice) -> tuple[Tensor | None, ...]:
-            dense = self.depth_head([level[part] for level in levels], grid, (height, width), rays=rays)
-            return dense.depth, dense.confidence, dense.rays, dense.ray_confidence
-
-        def depth_sky(part: slice) -> tuple[Tensor | None, ...]:
-            dense = self.depth_head([level[part] for level in levels], grid, (height, width))
-            return dense.depth, dense.sky
-
-        def splat(part: slice) -> tuple[Tensor | None, ...]:
-            assert self.splat_head is not None
-            return (self.splat_head([level[part] for level in levels], grid, images.flatten(0, 1)[part]),)
-
-        names = ("depth", "confidence", "rays", "ray_confidence")
-        if isinstance(self.depth_head, DepthSkyHead):
-            dense = dict(zip(("depth", "sky"), per_view(depth_sky), strict=True))
-        else:
-            dense = dict(zip(names, per_view(depth_ray), strict=True))
+            dense = [
+                self._dense(part, [level[i] for level in outputs.features], rays=rays, splats=splats)
+                for i, part in enumerate(parts)
+            ]
         encoding = None
         if self.camera_decoder is not None:
             with _full_precision(images.device):
                 encoding = self.camera_decoder(outputs.camera_tokens.float())
+        patch = self.config.backbone.patch
+        grid = (height // patch, width // patch)
         return RawOutputs(
-            **dense,
-            splats=per_view(splat)[0] if splats else None,
+            **{name: self._joined(name, [d[name] for d in dense], groups, height, width) for name in dense[0]},
             pose_encoding=encoding,
-            cameras=None if encoding is None else decode_cameras(encoding, height, width),
+            cameras=None if encoding is None else decode_cameras(encoding, height, width, sizes),
             reference=outputs.reference,
-            features=tuple(outputs.exported[i][0].unflatten(2, grid) for i in order),
+            features=tuple(self._feature_maps(outputs.exported[i], groups, grid) for i in features),
+            sizes=sizes,
         )
 
-    def _encode(self, cameras: Cameras) -> Float[Tensor, "B V C"]:
+    def _dense(
+        self, images: Float[Tensor, "B S 3 H W"], features: list[Float[Tensor, "B S _ _"]], *, rays: bool, splats: bool
+    ) -> dict[str, Tensor]:
+        """What the dense heads say about views of one size.
+
+        They run on as many views at a time as memory should hold; on all at once where gradients are recorded.
+        """
+        batch = images.shape[:2]
+        height, width = images.shape[-2:]
+        patch = self.config.backbone.patch
+        grid = (height // patch, width // patch)
+        flat = images.flatten(0, 1)
+        levels = [level.flatten(0, 1) for level in features]
+        mixed = torch.is_autocast_enabled(images.device.type)
+        step = len(flat) if torch.is_grad_enabled() else max(1, _PIXELS_AT_ONCE // (height * width))
+        found: dict[str, list[Tensor]] = {}
+        for start in range(0, len(flat), step):
+            part = slice(start, start + step)
+            chosen = [level[part] if mixed else level[part].float() for level in levels]
+            if isinstance(self.depth_head, DepthSkyHead):
+                values: dict[str, Tensor | None] = dict(self.depth_head(chosen, grid, (height, width)).items())
+            else:
+                values = dict(self.depth_head(chosen, grid, (height, width), rays=rays).items())
+            if splats and self.splat_head is not None:
+                values["splats"] = self.splat_head(chosen, grid, flat[part])
+            for name, value in values.items():
+                if value is not None:
+                    found.setdefault(name, []).append(value)
+        return {name: torch.cat(values).unflatten(0, batch) for name, values in found.items()}
+
+    def _joined(self, name: str, parts: list[Tensor], groups: list[SizeGroup], height: int, width: int) -> Tensor:
+        """An output of all groups on one canvas."""
+        patch = self.config.backbone.patch
+        on_rays = name in ("rays", "ray_confidence")
+        rows, columns = (height // patch * 8, width // patch * 8) if on_rays else (height, width)
+        return on_canvas(parts, groups, rows, columns, fill=1.0 if name in ("depth", "confidence") else 0.0)
+
+    def _feature_maps(self, parts: list[Tensor], groups: list[SizeGroup], grid: tuple[int, int]) -> Tensor:
+        patch = self.config.backbone.patch
+        maps = [part.unflatten(2, (g.height // patch, g.width // patch)) for part, g in zip(parts, groups, strict=True)]
+        return on_canvas(maps, groups, *grid)
+
+    def _encode(self, cameras: Cameras, sizes: Sizes | None) -> Float[Tensor, "B V C"]:
         assert self.camera_encoder is not None
         with _full_precision(cameras.world_to_cam.device):
-            return self.camera_encoder(encode_cameras(cameras))
+            return self.camera_encoder(encode_cameras(cameras, sizes))
 
     @contextlib.contextmanager
     def _mixed_precision(self) -> Iterator[None]:
@@ -263,11 +276,13 @@ class DepthAnything3(nn.Module):
             with torch.autocast(weight.device.type, dtype=weight.dtype):
                 yield
 
-    def _check(self, images: Tensor, cameras: Cameras | None, *, splats: bool) -> None:
+    def _check(self, images: Tensor, cameras: Cameras | None, sizes: Sizes | None, *, splats: bool) -> None:
         patch = self.config.backbone.patch
-        height, width = images.shape[-2:]
-        if height % patch or width % patch or not height or not width:
-            raise InputError(f"image sides must be multiples of {patch}, got {width}x{height}; resize the views first")
+        for height, width in (tuple(images.shape[-2:]), *(sizes or ())):
+            if height % patch or width % patch or not height or not width:
+                raise InputError(
+                    f"image sides must be multiples of {patch}, got {width}x{height}; resize the views first"
+                )
         if cameras is not None and self.camera_encoder is None:
             raise InputError(f"{self.config.name} is monocular and takes no cameras; leave them out")
         if splats and self.splat_head is None:

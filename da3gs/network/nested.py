@@ -14,7 +14,9 @@ from da3gs.errors import InputError
 from da3gs.network.camera import normalized_cameras
 from da3gs.network.config import NestedConfig, ReferenceStrategy
 from da3gs.network.metric import far_sky, is_sky, metric_depth, metric_scale
-from da3gs.network.model import DepthAnything3, PoseSource, RawOutputs
+from da3gs.network.model import DepthAnything3, PoseSource
+from da3gs.network.raw import RawOutputs
+from da3gs.network.sizes import Sizes, inside, photo_sizes
 from da3gs.prediction import Prediction
 from da3gs.views import Views
 
@@ -55,7 +57,8 @@ class NestedDepthAnything3(nn.Module):
         if views.images.ndim == 5:
             raise InputError(f"{self.config.name} takes one scene at a time, got {len(views.images)} together")
         given = None if views.cameras is None else normalized_cameras(views.cameras.map(lambda t: t[None]))
-        raw = self.raw(views.images[None], given, rays=poses == "rays", splats=splats, reference=reference)
+        sizes = photo_sizes(views, self.config.geometry.backbone.patch)
+        raw = self.raw(views.images[None], given, rays=poses == "rays", splats=splats, reference=reference, sizes=sizes)
         prediction, _ = self.finished(raw, given=given, upstream=upstream, poses=poses, generator=generator)
         return prediction.map(lambda t: t[0])
 
@@ -68,10 +71,13 @@ class NestedDepthAnything3(nn.Module):
         splats: bool = False,
         features: tuple[int, ...] = (),
         reference: ReferenceStrategy = "saddle_balanced",
+        sizes: Sizes | None = None,
     ) -> NestedOutputs:
         """Run both networks; cameras go to the any-view one only. Arguments as for ``DepthAnything3.raw``."""
-        geometry = self.geometry.raw(images, cameras, rays=rays, splats=splats, features=features, reference=reference)
-        return NestedOutputs(geometry=geometry, metric=self.metric.raw(images))
+        geometry = self.geometry.raw(
+            images, cameras, rays=rays, splats=splats, features=features, reference=reference, sizes=sizes
+        )
+        return NestedOutputs(geometry=geometry, metric=self.metric.raw(images, sizes=sizes))
 
     def finished(
         self,
@@ -97,10 +103,18 @@ class NestedDepthAnything3(nn.Module):
         assert geometry.confidence is not None
         assert raw.metric.sky is not None
         sky = is_sky(raw.metric.sky)
+        seen = torch.ones_like(sky[0])
+        if raw.geometry.sizes is not None:
+            seen = inside(raw.geometry.sizes, sky.shape[-2], sky.shape[-1], sky.device)
         metres = metric_depth(metric.depth, geometry.cameras.intrinsics)
-        scale = metric_scale(geometry.depth, geometry.confidence, metres, sky, generator=drawn)
+        scale = metric_scale(
+            geometry.depth[0, seen], geometry.confidence[0, seen], metres[0, seen], sky[0, seen], generator=drawn
+        )
         scaled = geometry.scaled(scale)
-        depth, confidence = far_sky(scaled.depth, geometry.confidence, sky, generator=drawn)
+        depth, confidence = scaled.depth.clone(), geometry.confidence.clone()
+        depth[0, seen], confidence[0, seen] = far_sky(
+            depth[0, seen], confidence[0, seen], sky[0, seen], generator=drawn
+        )
         prediction = dataclasses.replace(
             scaled,
             depth=depth,

@@ -27,7 +27,8 @@ def load_json(path: Path) -> Any:
         raise InputError(f"{path.name} is not usable JSON: it is nested too deeply; write it again") from error
     except InputError:
         raise
-    except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
-        raise InputError(
-            f"{path.name} is not valid JSON ({' '.join(str(error).split())[:120]}); write it again"
-        ) from error
+    except json.JSONDecodeError as error:
+        where = f"{error.msg}, line {error.lineno} column {error.colno}"
+        raise InputError(f"{path.name} is not valid JSON ({where}); write it again") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is not valid JSON (no UTF-8, or an endless number); write it again") from error

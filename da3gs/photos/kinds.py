@@ -19,7 +19,8 @@ from da3gs.photos.folders import VIDEO_SUFFIXES, folder_photos, has_own_photos, 
 from da3gs.photos.naming import shown
 from da3gs.photos.posed import colmap_photos, transforms_photos
 
-_DEEPEST = 4
+_DEEPEST = 3
+_MOST_FOLDERS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +133,8 @@ def _folder(folder: Path, request: _Request) -> Collection:
     posed = _posed(folder)
     if posed is not None:
         return posed
-    scenes = [] if has_own_photos(folder) else _scenes_below(folder)
+    plain = has_own_photos(folder) or ((folder / "images").is_dir() and has_own_photos(folder / "images"))
+    scenes = [] if plain else _scenes_below(folder)
     if len(scenes) == 1 and (lone := _posed(scenes[0])) is not None:
         return lone
     if len(scenes) > 1:
@@ -155,15 +157,17 @@ def _posed(folder: Path) -> Collection | None:
 
 
 def _scenes_below(folder: Path, depth: int = 0) -> list[Path]:
-    """Folders with posed data sets: one wrapped in folders that hold nothing else, or several side by side."""
+    """Folders with posed data sets, some levels down; none inside another."""
     try:
         entries = [e for e in os.scandir(folder) if not e.name.startswith(".") and e.name != "__MACOSX"]
     except OSError:
         return []
-    folders = sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
-    scenes = [Path(f) for f in folders if _looks_posed(Path(f))]
-    if not scenes and len(folders) == 1 and depth < _DEEPEST:
-        return _scenes_below(Path(folders[0]), depth + 1)
+    scenes: list[Path] = []
+    for place in sorted(e.path for e in entries if e.is_dir(follow_symlinks=False)):
+        if _looks_posed(Path(place)):
+            scenes.append(Path(place))
+        elif depth < _DEEPEST and len(entries) <= _MOST_FOLDERS:
+            scenes += _scenes_below(Path(place), depth + 1)
     return scenes
 
 

@@ -7,16 +7,20 @@ when they are needed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, assert_never, get_args
 
 from da3gs._files import open_regular
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 
-SPLAT_SUFFIXES = (".compressed.ply", ".ply", ".splat", ".spz")
-"""Suffixes of the splat formats; the longer one of two that fit comes first."""
+SplatSuffix = Literal[".compressed.ply", ".ply", ".splat", ".spz"]
+"""A splat format, by the suffix of its files."""
+
+SPLAT_SUFFIXES: tuple[SplatSuffix, ...] = get_args(SplatSuffix)
+"""All of them; the longer one of two that fit a name comes first."""
 
 
-def splat_format(path: Path | str) -> str:
+def splat_format(path: Path | str) -> SplatSuffix:
     """Which splat format a file has by its content: one of ``SPLAT_SUFFIXES``.
 
     Raises:
@@ -37,7 +41,7 @@ def splat_format(path: Path | str) -> str:
     raise InputError(f"{path.name} is not a splat file that da3gs knows; it opens {', '.join(SPLAT_SUFFIXES)}")
 
 
-def splat_suffix(path: Path | str) -> str | None:
+def splat_suffix(path: Path | str) -> SplatSuffix | None:
     """Which of ``SPLAT_SUFFIXES`` a file name ends with, or None."""
     name = Path(path).name.lower()
     return next((suffix for suffix in SPLAT_SUFFIXES if name.endswith(suffix)), None)
@@ -54,8 +58,20 @@ def load_gaussians(path: Path | str) -> Gaussians:
             from da3gs.formats.ply import load_ply
 
             return load_ply(path)
+        case ".compressed.ply":
+            from da3gs.formats.compressed_ply import load_compressed_ply
+
+            return load_compressed_ply(path)
+        case ".splat":
+            from da3gs.formats.splat import load_splat
+
+            return load_splat(path)
+        case ".spz":
+            from da3gs.formats.spz import load_spz
+
+            return load_spz(path)
         case other:
-            raise InputError(f"{Path(path).name} is a {other} file, which this version cannot read yet")
+            assert_never(other)
 
 
 def save_gaussians(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False) -> None:
@@ -69,7 +85,21 @@ def save_gaussians(gaussians: Gaussians, path: Path | str, *, overwrite: bool = 
             from da3gs.formats.ply import save_ply
 
             save_ply(gaussians, path, overwrite=overwrite)
-        case _:
+        case ".compressed.ply":
+            from da3gs.formats.compressed_ply import save_compressed_ply
+
+            save_compressed_ply(gaussians, path, overwrite=overwrite)
+        case ".splat":
+            from da3gs.formats.splat import save_splat
+
+            save_splat(gaussians, path, overwrite=overwrite)
+        case ".spz":
+            from da3gs.formats.spz import save_spz
+
+            save_spz(gaussians, path, overwrite=overwrite)
+        case None:
             raise InputError(
                 f"{Path(path).name} has no splat suffix that da3gs writes; use one of {', '.join(SPLAT_SUFFIXES)}"
             )
+        case other:
+            assert_never(other)

@@ -1,0 +1,271 @@
+"""The small splat formats: .splat, .spz and .compressed.ply, against their own precision and against other readers."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import struct
+from pathlib import Path
+
+import gsply
+import numpy as np
+import pytest
+import torch
+from gsply.spz import read_spz
+
+from da3gs.errors import InputError
+from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians, splat_format
+from da3gs.formats.compressed_ply import morton_order
+from da3gs.formats.spz import load_spz, save_spz
+from da3gs.gaussians import Gaussians
+from da3gs.geometry.rotations import quaternion_to_matrix
+from da3gs.geometry.similarity import Similarity
+from tests.small_scene import small_gaussians
+
+COMPACT = (".splat", ".spz", ".compressed.ply")
+
+
+def turn(a: Gaussians, b: Gaussians) -> torch.Tensor:
+    """The largest difference of any element of two sets of rotations."""
+    return (quaternion_to_matrix(a.quaternions) - quaternion_to_matrix(b.quaternions)).abs().max()
+
+
+def covariances(gaussians: Gaussians) -> torch.Tensor:
+    """The shape of each splat in the world; several rotations make the same one."""
+    axes = quaternion_to_matrix(gaussians.quaternions) * gaussians.scales[:, None]
+    return axes @ axes.transpose(-1, -2)
+
+
+def in_file_order(gaussians: Gaussians, suffix: str) -> Gaussians:
+    """The splats as the file has them; only compressed PLY sorts."""
+    if suffix != ".compressed.ply":
+        return gaussians
+    return gaussians.masked(torch.from_numpy(morton_order(gaussians.means.numpy())))
+
+
+@pytest.mark.parametrize("bands", [1, 4, 9, 16])
+@pytest.mark.parametrize("suffix", COMPACT)
+def test_round_trip(tmp_path: Path, suffix: str, bands: int) -> None:
+    splats = small_gaussians(700, bands)
+    path = tmp_path / f"a{suffix}"
+    save_gaussians(splats, path)
+    assert splat_format(path) == suffix
+    again, splats = load_gaussians(path), in_file_order(splats, suffix)
+    assert len(again) == 700
+    bound = {  # means, log scales, rotations, opacities, constant harmonic, other harmonics: half a step, and rounding
+        ".splat": (0, 1e-6, 0.02, 0.5 / 255, 1e9, 0),
+        ".spz": (0.5 / 2**20, 0.5 / 16, 0.006, 0.5 / 255, 0.5 / (0.15 * 255), 0.5 / 128),
+        ".compressed.ply": (4.0 / 1023 / 2, 4.0 / 1023 / 2, 0.005, 0.5 / 255, 0.03, 0.5 / 32),
+    }[suffix]
+    differences = (
+        (again.means - splats.means).abs().max(),
+        (again.scales.log() - splats.scales.log()).abs().max(),
+        turn(again, splats),
+        (again.opacities - splats.opacities).abs().max(),
+        (again.harmonics[:, 0] - splats.harmonics[:, 0]).abs().max(),
+        (again.harmonics[:, 1:] - splats.harmonics[:, 1 : again.harmonics.shape[1]]).abs().amax()
+        if again.degree
+        else torch.zeros(()),
+    )
+    for difference, allowed in zip(differences, bound, strict=True):
+        assert difference <= allowed * 1.001 + 1e-6
+    assert again.harmonics.shape[1] == (1 if suffix == ".splat" else bands)
+
+
+@pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
+def test_the_same_splats_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        save_gaussians(small_gaussians(), tmp_path / f"{name}{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
+@pytest.mark.parametrize("count", [0, 1, 256, 257])
+def test_few_splats(tmp_path: Path, suffix: str, count: int) -> None:
+    save_gaussians(small_gaussians(count), tmp_path / f"a{suffix}")
+    assert len(load_gaussians(tmp_path / f"a{suffix}")) == count
+
+
+@pytest.mark.parametrize("suffix", COMPACT)
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, suffix: str) -> None:
+    splats = small_gaussians()
+    splats.means[3, 1] = torch.nan
+    with pytest.raises(InputError, match="1 numbers of these splats that are not finite"):
+        save_gaussians(splats, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", COMPACT)
+def test_extreme_values_are_held_not_wrapped(tmp_path: Path, suffix: str) -> None:
+    splats = small_gaussians(300)
+    splats.opacities[:2] = torch.tensor([0.0, 1.0])
+    splats.scales[:2] = torch.tensor([[0.0, 1e-30, 1e-9], [500.0, 1e4, 1e-3]])
+    splats.harmonics[:2] = torch.tensor([-50.0, 50.0])[:, None, None]
+    splats.quaternions[2] = 0
+    save_gaussians(splats, tmp_path / f"a{suffix}")
+    again, splats = load_gaussians(tmp_path / f"a{suffix}"), in_file_order(splats, suffix)
+    for tensor in (again.means, again.scales, again.quaternions, again.opacities, again.harmonics):
+        assert torch.isfinite(tensor).all()
+    dark, bright = splats.opacities == 0, splats.opacities == 1
+    assert again.opacities[dark] == 0
+    assert again.opacities[bright] == 1
+    assert (again.harmonics[dark] < 0).all()
+    assert (again.harmonics[bright] > 0).all()
+    assert (again.scales[dark] <= 2e-3).all()
+    assert (again.scales[bright][:, :2] >= 300).all()
+    null = (splats.quaternions == 0).all(-1)
+    assert torch.allclose(
+        torch.nn.functional.normalize(again.quaternions[null]), torch.tensor([1.0, 0, 0, 0]), atol=1e-3
+    )
+
+
+def test_far_splats_keep_what_24_bits_allow(tmp_path: Path) -> None:
+    splats = small_gaussians()
+    splats.means[0] = torch.tensor([5000.0, 0.0, -3.0])
+    save_spz(splats, tmp_path / "a.spz")
+    assert (load_spz(tmp_path / "a.spz").means - splats.means).abs().max() <= 0.5 / 2**10  # 5000 needs 13 of 23 bits
+
+
+def test_gsply_reads_spz_as_stored(tmp_path: Path) -> None:
+    """It converts no axes: what it sees is our scene turned by half a turn about x."""
+    splats = small_gaussians(400, 16)
+    save_spz(splats, tmp_path / "a.spz")
+    other = read_spz(str(tmp_path / "a.spz"))
+    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    ours = load_spz(tmp_path / "a.spz").transformed(
+        Similarity(scale=torch.ones(()), rotation=half_turn, translation=torch.zeros(3))
+    )
+    theirs = Gaussians(
+        means=torch.from_numpy(other.means),
+        scales=torch.from_numpy(np.exp(other.scales)),
+        quaternions=torch.from_numpy(other.quats),
+        opacities=torch.from_numpy(1 / (1 + np.exp(-other.opacities))),
+        harmonics=torch.from_numpy(np.concatenate((other.sh0[:, None], other.shN), 1)),
+    )
+    for name in ("means", "scales", "opacities", "harmonics"):
+        torch.testing.assert_close(getattr(theirs, name), getattr(ours, name), rtol=1e-4, atol=1e-4, msg=name)
+    torch.testing.assert_close(covariances(theirs), covariances(ours), rtol=0, atol=1e-6)
+    assert (theirs.means * torch.tensor([1.0, -1, -1]) - splats.means).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("bands", [1, 4, 9, 16])
+def test_gsply_reads_compressed_ply(tmp_path: Path, bands: int) -> None:
+    save_gaussians(small_gaussians(700, bands), tmp_path / "a.compressed.ply")
+    other, ours = gsply.plyread(str(tmp_path / "a.compressed.ply")), load_gaussians(tmp_path / "a.compressed.ply")
+    np.testing.assert_allclose(other.means, ours.means, atol=1e-5)
+    np.testing.assert_allclose(np.exp(other.scales), ours.scales, rtol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-other.opacities)), ours.opacities, atol=1e-4)
+    np.testing.assert_allclose(other.sh0, ours.harmonics[:, 0], atol=1e-4)
+    np.testing.assert_allclose(other.quats, ours.quaternions, atol=1e-5)
+    if bands > 1:
+        np.testing.assert_allclose(other.shN, ours.harmonics[:, 1:], atol=1e-5)
+
+
+def test_what_gsply_compresses(tmp_path: Path) -> None:
+    splats = small_gaussians(700, 9)
+    gsply.plywrite(
+        str(tmp_path / "a.ply"),
+        splats.means.numpy(),
+        splats.scales.log().numpy(),
+        splats.quaternions.numpy(),
+        torch.logit(splats.opacities).numpy(),
+        splats.harmonics[:, 0].numpy().copy(),
+        splats.harmonics[:, 1:].numpy().copy(),
+        compressed=True,
+    )
+    again = load_gaussians(tmp_path / "a.compressed.ply")
+    nearest = torch.cdist(splats.means, again.means).argmin(1)
+    assert (again.means[nearest] - splats.means).abs().max() < 4 / 1023
+    assert (again.opacities[nearest] - splats.opacities).abs().max() < 0.01
+    assert (again.harmonics[nearest] - splats.harmonics).abs().max() < 0.05
+
+
+def test_older_spz(tmp_path: Path) -> None:
+    """Version 2: three bytes of rotation. One splat at (1, 2, 3), turned by 90 degrees about x."""
+    fields = struct.pack("<IIIBBBB", 0x5053474E, 2, 1, 0, 12, 0, 0)
+    position = b"".join(int(v * 4096).to_bytes(3, "little", signed=True) for v in (1, -2, -3))
+    rotation = bytes([round((0.5**0.5 + 1) * 127.5), 128, 128])
+    (tmp_path / "a.spz").write_bytes(
+        gzip.compress(fields + position + bytes([255, 128, 128, 128, 160, 160, 160]) + rotation)
+    )
+    splat = load_spz(tmp_path / "a.spz")
+    assert splat.means.tolist() == [[1, 2, 3]]
+    assert splat.scales.tolist() == [[1, 1, 1]]
+    assert splat.opacities.tolist() == [1]
+    assert torch.allclose(splat.quaternions, torch.tensor([[0.5**0.5, 0.5**0.5, 0, 0]]), atol=0.01)
+
+
+def spz(
+    version: int = 3, count: int = 1, degree: int = 0, bits: int = 12, magic: int = 0x5053474E, data: int = 20
+) -> bytes:
+    """An .spz file of zeros."""
+    return gzip.compress(struct.pack("<IIIBBBB", magic, version, count, degree, bits, 0, 0) + bytes(data))
+
+
+def changed(old: bytes, new: bytes) -> object:
+    def make(sound: bytes) -> bytes:
+        assert old in sound
+        return sound.replace(old, new, 1)
+
+    return make
+
+
+BROKEN = {
+    "splat cut": (".splat", lambda data: data[:-1], "not a splat file"),
+    "spz cut": (".spz", lambda data: data[:-20], "damaged or cut short"),
+    "spz garbled": (".spz", lambda data: data[:40] + bytes(20) + data[60:], "damaged|bytes than"),
+    "spz only gzip": (".spz", lambda data: gzip.compress(b"hello"), "header is another one"),
+    "spz magic": (".spz", lambda data: spz(magic=1), "header is another one"),
+    "spz version": (".spz", lambda data: spz(version=4), "version 4; da3gs reads 2 and 3"),
+    "spz degree": (".spz", lambda data: spz(degree=9), "degree 9"),
+    "spz bits": (".spz", lambda data: spz(bits=200), "200 fraction bits"),
+    "spz short": (".spz", lambda data: spz(count=2), "fewer bytes than its 2 splats"),
+    "spz long": (".spz", lambda data: spz(data=21), "more bytes than its 1 splats"),
+    "spz huge": (".spz", lambda data: spz(count=2**32 - 1), "4294967295 splats do not fit"),
+    "spz bomb": (".spz", lambda data: spz(count=1, data=50_000_000), "more bytes than its 1 splats"),
+    "compressed cut": (".compressed.ply", lambda data: data[:-1], "cut short"),
+    "compressed longer": (".compressed.ply", lambda data: data + b"1", "longer than it should be"),
+    "compressed count": (".compressed.ply", changed(b"vertex 300", b"vertex 900"), "900 splats in 2 chunks"),
+    "compressed huge": (
+        ".compressed.ply",
+        lambda data: (
+            data.replace(b"chunk 2", b"chunk 3906250000")
+            .replace(b"vertex 300", b"vertex 999999999999")
+            .replace(b"sh 300", b"sh 999999999999")
+        ),
+        "cut short",
+    ),
+    "compressed lacks": (".compressed.ply", changed(b"packed_scale", b"packed_scalp"), "lack properties"),
+    "compressed type": (".compressed.ply", changed(b"uint packed_scale", b"float packed_scale"), "lack"),
+    "compressed harmonics": (".compressed.ply", changed(b"f_rest_3", b"f_rast_3"), "harmonics do not fit"),
+    "compressed ascii": (".compressed.ply", changed(b"binary_little_endian", b"ascii"), "binary elements"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_give_one_line(tmp_path: Path, name: str) -> None:
+    suffix, damage, message = BROKEN[name]
+    path = tmp_path / f"a{suffix}"
+    save_gaussians(small_gaussians(300), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=message) as caught:
+        load_gaussians(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", COMPACT)
+def test_an_existing_file_stays(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        save_gaussians(small_gaussians(), path)
+    assert path.read_text() == "mine"
+
+
+def test_other_dtypes(tmp_path: Path) -> None:
+    splats = small_gaussians().to(dtype=torch.float64)
+    for suffix in COMPACT:
+        save_gaussians(splats, tmp_path / f"a{suffix}")
+        half = dataclasses.replace(splats, harmonics=splats.harmonics.requires_grad_())
+        save_gaussians(half, tmp_path / f"b{suffix}")
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()

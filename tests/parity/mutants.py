@@ -328,8 +328,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = camera.encode_cameras
 
-    def wrong(cams: Cameras) -> Tensor:
-        return original(dataclasses.replace(cams, world_to_cam=rigid_inverse(cams.world_to_cam)))
+    def wrong(cams: Cameras, sizes: object = None) -> Tensor:
+        return original(dataclasses.replace(cams, world_to_cam=rigid_inverse(cams.world_to_cam)), sizes)
 
     everywhere(patch, camera, "encode_cameras", wrong)
 
@@ -338,8 +338,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = camera.encode_cameras
 
-    def wrong(cams: Cameras) -> Tensor:
-        translation, quaternion, fov = original(cams).split((3, 4, 2), -1)
+    def wrong(cams: Cameras, sizes: object = None) -> Tensor:
+        translation, quaternion, fov = original(cams, sizes).split((3, 4, 2), -1)
         return torch.cat((translation, quaternion.roll(1, -1), fov), -1)
 
     everywhere(patch, camera, "encode_cameras", wrong)
@@ -348,8 +348,8 @@ def _(patch: Patch) -> None:
 def decoded_from(patch: Patch, change: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]) -> None:
     original = camera.decode_cameras
 
-    def wrong(encoding: Tensor, height: int, width: int) -> Cameras:
-        return original(torch.cat(change(*encoding.split((3, 4, 2), -1)), -1), height, width)
+    def wrong(encoding: Tensor, height: int, width: int, sizes: object = None) -> Cameras:
+        return original(torch.cat(change(*encoding.split((3, 4, 2), -1)), -1), height, width, sizes)
 
     everywhere(patch, camera, "decode_cameras", wrong)
 
@@ -368,8 +368,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = camera.decode_cameras
 
-    def wrong(encoding: Tensor, height: int, width: int) -> Cameras:
-        cams = original(encoding, height, width)
+    def wrong(encoding: Tensor, height: int, width: int, sizes: object = None) -> Cameras:
+        cams = original(encoding, height, width, sizes)
         return dataclasses.replace(cams, world_to_cam=cams.cam_to_world)
 
     everywhere(patch, camera, "decode_cameras", wrong)

@@ -1,6 +1,7 @@
 """Weights from disk into networks, and back.
 
-Files are mapped into memory and become the parameters themselves, so that loading needs no second copy.
+Files are mapped into memory and become the parameters themselves, so that loading needs no second copy; in a lower
+precision, or on another device, one tensor at a time is converted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -25,6 +25,8 @@ from da3gs.checkpoints.convert import (
     to_upstream_names,
     upstream_shapes,
 )
+from da3gs.checkpoints.download import cached_folder
+from da3gs.checkpoints.stored import StoredTensors, folder_files, json_object, load_json
 from da3gs.checkpoints.zoo import MODELS, ModelCard, model_card
 from da3gs.errors import CheckpointError, InputError
 from da3gs.network.config import (
@@ -43,8 +45,7 @@ Network = DepthAnything3 | NestedDepthAnything3
 
 FORMAT = "da3gs-1"
 """What our own files call themselves in their metadata."""
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-"""Suffixes of files that can run code when they are read."""
+_PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SHOWN = 4  # names listed in an error before it says how many more there are
 
 
@@ -76,7 +77,7 @@ def load_model(
 
 
 def weights_of(card: ModelCard) -> Path:
-    """Where the weights of a named model lie on this machine.
+    """Where the weights of a named model lie on this machine: a file, or a folder of the Hugging Face cache.
 
     Raises:
         CheckpointError: they do not.
@@ -86,10 +87,13 @@ def weights_of(card: ModelCard) -> Path:
         if not path.is_file():
             raise CheckpointError(f"this installation lacks the weights of {card.name}; install the package again")
         return path
-    raise CheckpointError(
-        f"the weights of {card.name} are not on this machine; download https://huggingface.co/{card.repository} "
-        "and pass the folder"
-    )
+    folder = cached_folder(card)
+    if folder is None:
+        raise CheckpointError(
+            f"the weights of {card.name} are not on this machine; fetch them with: da3gs models download {card.name} "
+            f"({card.licence}, {card.megabytes:,} MB), or pass a folder with its config.json and model.safetensors"
+        )
+    return folder
 
 
 def build_model(
@@ -102,15 +106,30 @@ def build_model(
 ) -> Network:
     """A network whose parameters are these tensors (our names), not copies of them where device and precision agree.
 
+    One tensor at a time is converted, and what it was converted from is let go.
+
     Raises:
         CheckpointError: names are missing or unknown, shapes are wrong, or values are not finite.
     """
     model = empty_model(config)
-    expected = our_shapes(config)
-    _compare(expected, {name: tuple(t.shape) for name, t in tensors.items()}, config.name, source)
-    _refuse_nonfinite(tensors, source)
+    shapes = tensors.shapes if isinstance(tensors, StoredTensors) else {n: tuple(t.shape) for n, t in tensors.items()}
+    _compare(our_shapes(config), shapes, config.name, source)
     low = _matrices(model) if dtype != torch.float32 else frozenset[str]()
-    state = {n: t.to(device=device, dtype=dtype if n in low else torch.float32) for n, t in tensors.items()}
+    state, broken = {}, []
+    for name in shapes:
+        tensor = tensors[name]
+        if tensor.dtype not in _PRECISIONS:
+            raise CheckpointError(
+                f"{source} holds {tensor.dtype} in {_public(name)}; weights are floating-point numbers"
+            )
+        if not _finite(tensor):
+            broken.append(_public(name))
+            continue
+        wanted = tensor.to(device=device, dtype=dtype if name in low else torch.float32)
+        # where others are converted, views of the file would keep all of it in memory
+        state[name] = wanted.clone() if low and wanted is tensor else wanted
+    if broken:
+        raise CheckpointError(f"{source} holds values that are not finite in {_listed(broken)}; download it again")
     model.load_state_dict(state, assign=True)
     return model
 
@@ -149,113 +168,83 @@ def checkpoint_card(path: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is not readable.
     """
-    _, metadata = _read_file(Path(path), tensors=False)
-    return dict(_json(metadata.get("card", "{}"), Path(path).name))
+    metadata = StoredTensors([Path(path)]).metadata
+    return json_object(metadata.get("card", "{}"), Path(path).name)
 
 
-def _read(path: Path) -> tuple[ModelConfig | NestedConfig, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[ModelConfig | NestedConfig, StoredTensors]:
     """Configuration and tensors under our names."""
-    if path.is_dir():
-        return _read_folder(path)
-    tensors, metadata = _read_file(path)
-    if metadata.get("format") == FORMAT:
+    folder = path if path.is_dir() else path.parent
+    tensors = StoredTensors(folder_files(path) if path.is_dir() else [path])
+    beside = official_config(folder) if path.is_dir() else None
+    own = tensors.metadata.get("format", "")
+    if own == FORMAT:
         try:
-            return config_from_dict(_json(metadata.get("config", ""), path.name)), tensors
+            return config_from_dict(json_object(tensors.metadata.get("config", ""), path.name)), tensors
         except InputError as error:
             raise CheckpointError(f"{path.name}: {error}") from error
-    if "format" in metadata and metadata["format"].startswith("da3gs-"):
-        raise CheckpointError(f"{path.name} has format {metadata['format']!r}, newer than this da3gs; update da3gs")
-    beside = path.parent / "config.json"
-    config = _official_config(beside) if beside.is_file() else _guessed_config(tensors, path.name)
-    return config, _renamed(tensors, path.name)
+    if own.startswith("da3gs-"):
+        raise CheckpointError(f"{path.name} has format {own[:20]!r}, newer than this da3gs; update da3gs")
+    name = path.name or str(path)
+    config = beside or official_config(folder) or guessed_config(tensors.shapes, name)
+    return config, renamed(tensors, name)
 
 
-def _read_folder(folder: Path) -> tuple[ModelConfig | NestedConfig, dict[str, Tensor]]:
-    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if index.is_file():
-        shards = _json(index.read_text(encoding="utf-8-sig"), index.name).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(s, str) and s == Path(s).name for s in shards.values()):
-            raise CheckpointError(f"{index.name} has no valid weight_map; download the folder again")
-        files = [folder / shard for shard in sorted(set(shards.values()))]
-    elif whole.is_file():
-        files = [whole]
-    else:
-        for file in sorted(folder.iterdir()):
-            _refuse_pickled(file)
-        raise CheckpointError(f"{folder.name} holds no model.safetensors; pass a folder in the Hugging Face layout")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors.update(_read_file(file)[0])
-    beside = folder / "config.json"
-    config = _official_config(beside) if beside.is_file() else _guessed_config(tensors, folder.name)
-    return config, _renamed(tensors, folder.name)
+def official_config(folder: Path) -> ModelConfig | NestedConfig | None:
+    """The configuration that a folder's config.json names, if there is one; the rest of that file is not needed.
 
-
-def _read_file(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    _refuse_pickled(path)
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path.name} is not a .safetensors file; weights are read from those only")
+    Raises:
+        CheckpointError: the file is broken, or names no known model.
+    """
+    path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{path.name} is missing; download the folder again")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = dict(file.metadata() or {})
-            return {name: file.get_tensor(name) for name in file.keys()} if tensors else {}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path.name} cannot be read ({line}); download or convert it again") from error
-
-
-def _refuse_pickled(path: Path) -> None:
-    if path.suffix in PICKLED:
-        raise CheckpointError(
-            f"{path.name} is a pickled file, which may run code when read; convert it safely with: "
-            f"da3gs models convert {path.name} -o {path.stem}.safetensors"
-        )
-
-
-def _json(text: str, name: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{name} holds broken JSON ({error}); download it again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{name} holds {type(values).__name__} where an object is expected; download it again")
-    return values
-
-
-def _official_config(path: Path) -> ModelConfig | NestedConfig:
-    """The configuration that an official config.json names; the rest of that file is not needed."""
-    name = _json(path.read_text(encoding="utf-8-sig"), path.name).get("model_name")
+        return None
+    name = load_json(path).get("model_name")
     try:
         return named_config(str(name))
     except InputError as error:
         raise CheckpointError(f"{path.name} names no known model: {error}") from error
 
 
-def _guessed_config(tensors: Mapping[str, Tensor], source: str) -> ModelConfig | NestedConfig:
-    """The official configuration with exactly these names and shapes."""
-    found = {name.removeprefix(PUBLISHED_PREFIX): tuple(t.shape) for name, t in tensors.items()}
+def guessed_config(shapes: Mapping[str, tuple[int, ...]], source: str) -> ModelConfig | NestedConfig:
+    """The official configuration with exactly these names and shapes.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = {name.removeprefix(PUBLISHED_PREFIX): shape for name, shape in shapes.items()}
     for config in CONFIGS.values():
         if upstream_shapes(config, aliases=False).items() <= found.items() <= upstream_shapes(config).items():
             return config
     raise CheckpointError(f"{source} has no config.json beside it and fits no known model; pass the official folder")
 
 
-def _renamed(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Official tensors under our names; of tied ones the stored name wins."""
-    renamed: dict[str, Tensor] = {}
-    unknown = []
-    for name, tensor in tensors.items():
-        inner = name.removeprefix(PUBLISHED_PREFIX)
-        ours = to_our_name(inner)
-        if ours is None:
-            unknown.append(name)
-        elif ours not in renamed or to_upstream_names(ours)[0] == inner:
-            renamed[ours] = tensor
-    if unknown:
+def our_names(upstream: Iterable[str], source: str) -> dict[str, str]:
+    """The official names of the tensors of a file (with or without the published prefix) and ours; of tied ones only
+    the stored name.
+
+    Raises:
+        CheckpointError: a name is unknown.
+    """
+    names = list(upstream)
+    ours = {name: to_our_name(name.removeprefix(PUBLISHED_PREFIX)) for name in names}
+    if unknown := [name for name, our in ours.items() if our is None]:
         raise CheckpointError(f"{source} has unknown parameters: {_listed(unknown)}; is it a Depth Anything 3 model?")
-    return renamed
+    chosen: dict[str, str] = {}
+    for name, our in ours.items():
+        assert our is not None
+        if our not in chosen or to_upstream_names(our)[0] == name.removeprefix(PUBLISHED_PREFIX):
+            chosen[our] = name
+    return {name: our for our, name in chosen.items()}
+
+
+def renamed(tensors: StoredTensors, source: str) -> StoredTensors:
+    """Official tensors under our names; of tied ones the stored name wins.
+
+    Raises:
+        CheckpointError: a name is unknown.
+    """
+    return tensors.renamed(our_names(tensors, source).get)
 
 
 def _compare(
@@ -285,13 +274,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _refuse_nonfinite(tensors: Mapping[str, Tensor], source: str) -> None:
+def _finite(tensor: Tensor) -> bool:
     """The extremes of a tensor are not finite exactly when one of its values is not; no copy is made for that."""
-    broken = [
-        _public(name) for name, t in tensors.items() if t.numel() and not torch.stack(torch.aminmax(t)).isfinite().all()
-    ]
-    if broken:
-        raise CheckpointError(f"{source} holds values that are not finite in {_listed(broken)}; download it again")
+    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def _matrices(model: nn.Module) -> frozenset[str]:

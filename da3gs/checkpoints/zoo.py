@@ -35,14 +35,56 @@ class ModelCard:
     """How many views it is meant to see together."""
     revision: str | None = None
     """Commit of the repository that is downloaded; None: the newest."""
+    sha256: str | None = None
+    """Of that commit's model.safetensors, where it is known; else the hub's word is taken."""
     about: str = ""
     """One line on what it is for."""
+
+    @property
+    def megabytes(self) -> int:
+        """Size of the weights in float32."""
+        return round(self.parameters * 4 / 1e6)
 
     @property
     def bundled(self) -> bool:
         """Whether the weights come with the package."""
         return self.repository is None
 
+
+_PINNED: dict[str, tuple[str, str | None]] = {
+    "da3-small": (
+        "e08cab65ca0ec38e7826075418411ab90cab4da3",
+        "364492e38a3a06d221ac75da7f6621ada3f2361cd24fde11ba79091e9f40efcf",
+    ),
+    "da3-base": (
+        "f4a6c9b3c95e41c82048423d3493a81ec3fa810e",
+        "e01067dc1659613083d9145a9a2547ccdbe6ccbbf83c4fe7b3e8a4e2bdae78b5",
+    ),
+    "da3-large": ("c54c26b16ec04d218e8d584ecf4bce082a9fcc20", None),
+    "da3-large-1.1": (
+        "0e109ae307c5982f319a67cf6f9f99ccdc0ec97c",
+        "739905c423cf0d6ccaf9e61a8401d82ba1ac32d7f4d3ee6dca8f92b377633f64",
+    ),
+    "da3-giant": (
+        "7cd62ae9315b9dff094d2d300e4ad012640607dd",
+        "1e47a08338ca73a6d6a21d37fd060b26b993b672bc6ddf6295fe474df2592001",
+    ),
+    "da3-giant-1.1": ("72ee9f89ce4e50d704e9d55ee9c646ec8dc25a19", None),
+    "da3mono-large": (
+        "f465978e618db8cc79c83b8bbf24964857db1875",
+        "7a799a7f95eb8d4c404c2ca8be3dc3276b350a417ddc4420db72ba850cc0e960",
+    ),
+    "da3metric-large": (
+        "4010e39f3634a45bc60553321fb49fb760bd594e",
+        "bbea5b0b3ee389849cffa7ddae89de064a90abd2b055fc5aa99aac68db324776",
+    ),
+    "da3nested-giant-large": (
+        "8615eefb62f2db4f8d6ebaa59160086981672829",
+        "8899faf998dedbc230261ab736fa57015280727399429122d44d4f9e7aac2ddd",
+    ),
+    "da3nested-giant-large-1.1": ("b2359bdf726fb44ef62acca04d629dcf158053e7", None),
+}
+"""Commit and SHA-256 of the weights, as several public repositories record them for the official files."""
 
 _GEOMETRY: tuple[Head, ...] = ("depth", "rays", "cameras")
 _APACHE, _NON_COMMERCIAL = ("Apache-2.0", True), ("CC-BY-NC-4.0", False)
@@ -68,6 +110,8 @@ def _official(
         heads=heads,
         resolution=504,
         views=views,
+        revision=_PINNED[name][0],
+        sha256=_PINNED[name][1],
         about=about,
     )
 

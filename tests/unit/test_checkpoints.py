@@ -299,6 +299,7 @@ def test_models_with_a_licence() -> None:
         model_card("da3-tiny")
 
 
-def test_weights_that_are_not_here(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="DA3-BASE and pass the folder"):
+def test_weights_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"da3gs models download da3-base \(Apache-2.0, 541 MB\)"):
         load_model("da3-base")

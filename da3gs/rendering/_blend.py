@@ -19,8 +19,10 @@ from da3gs.rendering._simd import (
     block_columns,
     block_rows,
     both,
+    broadcast,
     but_not,
     exp2,
+    fused,
     load,
     multiply_add,
     prefetch,
@@ -30,10 +32,11 @@ from da3gs.rendering._simd import (
 )
 
 BLOCK = 4
-"""Pixels are kept in blocks of 4 x 4: T, r, g, b, z of 16 pixels each; finished ones have T < 0."""
-_PLANES = 5 * BLOCK * BLOCK
-_STATE = _PLANES * (TILE // BLOCK) ** 2
-
+"""Pixels are kept in blocks of 4 x 4, as planes of 16 floats: T, z, r, g, b and further channels; finished: T < 0."""
+PIXELS = BLOCK * BLOCK
+BLOCKS = (TILE // BLOCK) ** 2
+NEVER = np.float32(1e9)
+"""The place in the list where a pixel stopped that never did; those outside the picture have -1."""
 ALPHA_MAX = np.float32(0.999)
 FINISHED = np.float32(1e-4)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -118,21 +121,45 @@ def _sort(entries, start, end, spare, histogram) -> None:
 
 @inline
 @typing.no_type_check
-def _blend_one(record, box, left, top, state, stop, order) -> None:
+def block_range(low, high, origin) -> tuple:
+    """The first block and the one after the last that pixels ``low`` to ``high`` touch in the tile at ``origin``."""
+    return max(low - origin, 0) // BLOCK, min(high - origin, TILE - 1) // BLOCK + 1
+
+
+@inline
+@typing.no_type_check
+def whitened_row(l11, l21, l22, dy) -> tuple:
+    """``s`` of a row of blocks, and what every ``p`` in it starts with; exact operations, alike in both directions."""
+    return multiply_add(block_rows(), l22, l22 * dy), l21 * dy
+
+
+@inline
+@typing.no_type_check
+def whitened_columns(l11, l21) -> object:
+    """What ``p`` differs by inside a block."""
+    return multiply_add(block_rows(), l21, l11 * block_columns())
+
+
+@inline
+@typing.no_type_check
+def _blend_one(splat, records, boxes, features, channels, left, top, state, planes, stops, mark, order) -> None:
     """Blend one splat into the blocks of a tile that its box touches."""
-    x, y = record[0] - np.float32(left), record[1] - np.float32(top)
-    l11, l21, l22 = record[2], record[3], record[4]
-    across = l11 * block_columns() + l21 * block_rows()
-    down = l22 * block_rows()
-    for by in range(max(box[12] - top, 0) // BLOCK, min(box[13] - top, TILE - 1) // BLOCK + 1):
+    at = splat * RECORD
+    x, y = records[at] - np.float32(left), records[at + 1] - np.float32(top)
+    l11, l21, l22, opacity = records[at + 2], records[at + 3], records[at + 4], records[at + 5]
+    inside = whitened_columns(l11, l21)
+    bx0, bx1 = block_range(boxes[at + 10], boxes[at + 11], left)
+    by0, by1 = block_range(boxes[at + 12], boxes[at + 13], top)
+    for by in range(by0, by1):
         dy = np.float32(by * BLOCK) + _HALF - y
-        s = down + l22 * dy
+        s, start = whitened_row(l11, l21, l22, dy)
         ss = s * s
-        for bx in range(max(box[10] - left, 0) // BLOCK, min(box[11] - left, TILE - 1) // BLOCK + 1):
-            p = across + (l11 * (np.float32(bx * BLOCK) + _HALF - x) + l21 * dy)
-            power = record[5] - multiply_add(p, p, ss)
-            at = (by * (TILE // BLOCK) + bx) * _PLANES
-            t = load(state, at)
+        for bx in range(bx0, bx1):
+            p = inside + fused(l11, np.float32(bx * BLOCK) + _HALF - x, start)
+            power = opacity - multiply_add(p, p, ss)
+            block = by * (TILE // BLOCK) + bx
+            place = block * planes
+            t = load(state, place)
             hit = both(at_least(power, CUT), above(t, _ZERO))
             if any_of(hit):
                 alpha = at_most(exp2(power), ALPHA_MAX)
@@ -140,67 +167,87 @@ def _blend_one(record, box, left, top, state, stop, order) -> None:
                 going = above(rest, FINISHED)
                 ends = but_not(hit, going)
                 hit = both(hit, going)
-                w = select(hit, t * alpha, t * _ZERO)
-                left_over = select(hit, rest, t)
+                w = select(hit, t * alpha, broadcast(_ZERO))
+                rest = select(hit, rest, t)
                 if any_of(ends):
-                    left_over = select(ends, _ZERO - t, left_over)
-                    if stop.size:
-                        mark = at // _PLANES * BLOCK * BLOCK
-                        store(stop, mark, select(ends, t * _ZERO + order, load(stop, mark)))
-                store(state, at, left_over)
-                store(state, at + 16, multiply_add(w, record[6], load(state, at + 16)))
-                store(state, at + 32, multiply_add(w, record[7], load(state, at + 32)))
-                store(state, at + 48, multiply_add(w, record[8], load(state, at + 48)))
-                store(state, at + 64, multiply_add(w, record[9], load(state, at + 64)))
+                    rest = select(ends, _ZERO - t, rest)
+                    if stops.size:
+                        here = mark + block * PIXELS
+                        store(stops, here, select(ends, broadcast(order), load(stops, here)))
+                store(state, place, rest)
+                store(state, place + 16, multiply_add(w, records[at + 9], load(state, place + 16)))
+                store(state, place + 32, multiply_add(w, records[at + 6], load(state, place + 32)))
+                store(state, place + 48, multiply_add(w, records[at + 7], load(state, place + 48)))
+                store(state, place + 64, multiply_add(w, records[at + 8], load(state, place + 64)))
+                for channel in range(channels):
+                    there = place + 80 + 16 * channel
+                    store(state, there, multiply_add(w, features[splat * channels + channel], load(state, there)))
 
 
 @inline
 @typing.no_type_check
-def _finished(state) -> bool:
-    for at in range(0, _STATE, _PLANES):  # noqa: SIM110 (numba knows no generator expressions)
-        if any_of(above(load(state, at), _ZERO)):
+def _finished(state, planes) -> bool:
+    for block in range(BLOCKS):  # noqa: SIM110 (numba knows no generator expressions)
+        if any_of(above(load(state, block * planes), _ZERO)):
             return False
     return True
 
 
 @inline
 @typing.no_type_check
-def _clear(state, rows, columns) -> None:
-    """Start a tile: all light gets through; pixels outside the picture are finished."""
-    state[:] = 0
-    for y in range(TILE):
-        for x in range(TILE):
-            at = (y // BLOCK * (TILE // BLOCK) + x // BLOCK) * _PLANES + y % BLOCK * BLOCK + x % BLOCK
-            state[at] = _ONE if y < rows and x < columns else -_ONE
+def place_of(y, x) -> tuple:
+    """Block and lane of a pixel of a tile."""
+    return y // BLOCK * (TILE // BLOCK) + x // BLOCK, y % BLOCK * BLOCK + x % BLOCK
 
 
 @inline
 @typing.no_type_check
-def _write(state, background, color, depth, alpha, top, left, rows, columns) -> None:
+def _clear(state, planes, rows, columns) -> None:
+    """Start a tile: all light gets through; pixels outside the picture are finished."""
+    state[:] = 0
+    for y in range(TILE):
+        for x in range(TILE):
+            block, lane = place_of(y, x)
+            state[block * planes + lane] = _ONE if y < rows and x < columns else -_ONE
+
+
+@inline
+@typing.no_type_check
+def _write(state, planes, channels, background, color, depth, alpha, extra, top, left, rows, columns) -> None:
     for y in range(rows):
         for x in range(columns):
-            at = (y // BLOCK * (TILE // BLOCK) + x // BLOCK) * _PLANES + y % BLOCK * BLOCK + x % BLOCK
+            block, lane = place_of(y, x)
+            at = block * planes + lane
             t = abs(state[at])
             covered = _ONE - t
             for c in range(3):
-                color[top + y, left + x, c] = state[at + 16 * (c + 1)] + t * background[c]
+                color[top + y, left + x, c] = state[at + 16 * (c + 2)] + t * background[c]
             alpha[top + y, left + x] = covered
-            depth[top + y, left + x] = state[at + 64] / covered if covered > _ZERO else _ZERO
+            depth[top + y, left + x] = state[at + 16] / covered if covered > _ZERO else _ZERO
+            for c in range(channels):
+                extra[top + y, left + x, c] = state[at + 16 * (c + 5)]
 
 
 @kernel
 @typing.no_type_check
-def blend(counter, first, last, across, starts, entries, records, boxes, background, color, depth, alpha) -> None:
-    """Sort and blend the tiles ``first`` to ``last`` that this thread takes."""
+def blend(
+    counter, first, last, across, starts, entries, records, boxes, features, background,
+    color, depth, alpha, extra, stops, rests, used,
+) -> None:  # fmt: skip
+    """Sort and blend the tiles ``first`` to ``last`` that this thread takes.
+
+    For the way back, where the arrays are not empty: ``stops`` gets the place in the tile's list where each pixel was
+    finished, ``rests`` its transmittance (both in the order of blocks), ``used`` how much of each list was looked at.
+    """
     height, width = alpha.shape
+    channels = extra.shape[2]
+    planes = (5 + channels) * PIXELS
     longest = 0
     for tile in range(first, last):
         longest = max(longest, starts[tile + 1] - starts[tile])
     spare = np.empty(longest, np.uint64)
     histogram = np.empty(256, np.int32)
-    state = np.empty(_STATE, np.float32)
-    stop = np.empty(0, np.float32)
-    flat = records.reshape(-1)
+    state = np.empty(BLOCKS * planes, np.float32)
     low = np.uint64(0xFFFFFFFF)
     while True:
         tile = first + take_next(counter)
@@ -209,12 +256,27 @@ def blend(counter, first, last, across, starts, entries, records, boxes, backgro
         top, left = tile // across * TILE, tile % across * TILE
         rows, columns = min(TILE, height - top), min(TILE, width - left)
         start, end = starts[tile], starts[tile + 1]
-        _clear(state, rows, columns)
+        mark = tile * TILE * TILE
+        _clear(state, planes, rows, columns)
         _sort(entries, start, end, spare, histogram)
+        if stops.size:
+            for block in range(BLOCKS):
+                for lane in range(PIXELS):
+                    inside = state[block * planes + lane] > _ZERO
+                    stops[mark + block * PIXELS + lane] = NEVER if inside else -_ONE
+        seen = end
         for i in range(start, end):
-            if (i - start) % 32 == 31 and _finished(state):
+            if (i - start) % 32 == 31 and _finished(state, planes):
+                seen = i
                 break
-            prefetch(flat, np.int64(entries[min(i + 8, end - 1)] & low) * RECORD)
-            splat = np.int64(entries[i] & low)
-            _blend_one(records[splat], boxes[splat], left, top, state, stop, np.float32(i - start))
-        _write(state, background, color, depth, alpha, top, left, rows, columns)
+            prefetch(records, np.int64(entries[min(i + 8, end - 1)] & low) * RECORD)
+            _blend_one(
+                np.int64(entries[i] & low), records, boxes, features, channels, left, top, state, planes, stops, mark,
+                np.float32(i - start),
+            )  # fmt: skip
+        _write(state, planes, channels, background, color, depth, alpha, extra, top, left, rows, columns)
+        if stops.size:
+            used[tile] = seen - start
+            for block in range(BLOCKS):
+                for lane in range(PIXELS):
+                    rests[mark + block * PIXELS + lane] = abs(state[block * planes + lane])

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da3gs.cameras import Cameras
-from da3gs.gaussians import Gaussians
-from da3gs.rendering import _blend, _project
+from da3gs.rendering import _backward, _blend, _project, _project_backward
 from da3gs.rendering._jit import announce_compilation, run_parallel, worker_count
 
 _ENTRIES_AT_ONCE = 1 << 26
@@ -28,6 +26,8 @@ class Splats:
     quaternions: np.ndarray
     opacities: np.ndarray
     harmonics: np.ndarray
+    features: np.ndarray
+    """(N, C), C may be 0."""
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
@@ -52,7 +52,7 @@ def camera_array(world_to_cam: np.ndarray, intrinsics: np.ndarray, height: int, 
     return np.concatenate(parts).astype(np.float32)
 
 
-class _Workspace:
+class Workspace:
     """Buffers that are kept between frames: fresh memory costs more than filling it."""
 
     def __init__(self) -> None:
@@ -74,16 +74,18 @@ class _Workspace:
             self.entries = np.empty(entries + entries // 8, np.uint64)
 
 
-_idle: list[_Workspace] = []
+_idle: list[Workspace] = []
 _idle_lock = threading.Lock()
 
 
-def _borrow() -> _Workspace:
+def borrow_workspace() -> Workspace:
+    """Buffers of an earlier picture, or new ones."""
     with _idle_lock:
-        return _idle.pop() if _idle else _Workspace()
+        return _idle.pop() if _idle else Workspace()
 
 
-def _give_back(workspace: _Workspace) -> None:
+def return_workspace(workspace: Workspace) -> None:
+    """Let the next picture use the buffers."""
     with _idle_lock:
         if not _idle:
             _idle.append(workspace)
@@ -116,6 +118,32 @@ class Canvas:
     """(H, W)."""
     alpha: np.ndarray
     """(H, W)."""
+    extra: np.ndarray
+    """(H, W, C), the blended features."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Band:
+    """Tiles ``first`` to ``last`` with their sorted lists."""
+
+    first: int
+    last: int
+    starts: np.ndarray
+    entries: np.ndarray
+
+
+@dataclasses.dataclass(slots=True)
+class Drawn:
+    """What the way back needs of one picture."""
+
+    workspace: Workspace
+    """Records and tiles of the splats."""
+    bands: list[Band]
+    across: int
+    """Tiles in a row."""
+    stops: np.ndarray
+    rests: np.ndarray
+    used: np.ndarray
 
 
 def rasterise(
@@ -126,84 +154,136 @@ def rasterise(
     *,
     antialias: bool = False,
     threads: int | None = None,
-) -> None:
-    """Draw one scene from one camera (see ``camera_array``) on ``canvas``."""
+    keep: bool = False,
+) -> Drawn | None:
+    """Draw one scene from one camera (see ``camera_array``) on ``canvas``; with ``keep``, what the way back needs."""
     announce_compilation(_project.project)
-    workspace = _borrow()
+    workers = worker_count(threads)
+    workspace = borrow_workspace()
     try:
-        _rasterise(splats, camera, background, canvas, antialias, worker_count(threads), workspace)
-    finally:
-        _give_back(workspace)
+        counts = _project_all(splats, camera, canvas, antialias, workers, workspace)
+        drawn = _draw_tiles(splats, background, canvas, counts, workers, workspace, keep)
+    except BaseException:
+        return_workspace(workspace)
+        raise
+    if keep:
+        return drawn
+    return_workspace(workspace)
+    return None
 
 
-def _rasterise(
-    splats: Splats,
-    camera: np.ndarray,
-    background: np.ndarray,
-    canvas: Canvas,
-    antialias: bool,
-    workers: int,
-    workspace: _Workspace,
-) -> None:
+def _project_all(
+    splats: Splats, camera: np.ndarray, canvas: Canvas, antialias: bool, workers: int, workspace: Workspace
+) -> np.ndarray:
+    """Fill the workspace; how many splats each piece of the work has in each tile."""
     height, width = canvas.alpha.shape
     across, down = -(-width // _project.TILE), -(-height // _project.TILE)
     number = len(splats.means)
     workspace.reserve(number)
-    records, tiles = workspace.records[:number], workspace.tiles[:number]
-    boxes, bits = records.view(np.int32), records.view(np.uint32)
     pieces = 1 if workers == 1 else 4 * workers
     counts = np.empty((pieces, across * down), np.int64)
     counter = _counter()
     run_parallel(
         lambda: _project.project(
             counter, pieces, splats.means.ravel(), splats.scales.ravel(), splats.quaternions.ravel(), splats.opacities,
-            splats.harmonics.ravel(), splats.harmonics.shape[1], camera, (height, width), antialias, records.ravel(),
-            boxes.ravel(), tiles, counts, across,
+            splats.harmonics.ravel(), splats.harmonics.shape[1], camera, (height, width), antialias,
+            workspace.records.ravel(), workspace.records.view(np.int32).ravel(), workspace.tiles, counts, across,
         ),
         workers,
     )  # fmt: skip
-    starts = np.empty(across * down + 1, np.int64)
+    return counts
+
+
+def _draw_tiles(
+    splats: Splats,
+    background: np.ndarray,
+    canvas: Canvas,
+    counts: np.ndarray,
+    workers: int,
+    workspace: Workspace,
+    keep: bool,
+) -> Drawn:
+    height, width = canvas.alpha.shape
+    across, down = -(-width // _project.TILE), -(-height // _project.TILE)
+    number = len(splats.means)
+    records, tiles = workspace.records[:number], workspace.tiles[:number]
+    pixels = across * down * _project.TILE**2 if keep else 0
+    drawn = Drawn(
+        workspace=workspace,
+        bands=[],
+        across=across,
+        stops=np.empty(pixels, np.float32),
+        rests=np.empty(pixels, np.float32),
+        used=np.empty(across * down if keep else 0, np.int64),
+    )
     for first_row, last_row in _bands(counts, across, down):
         first, last = first_row * across, last_row * across
-        workspace.reserve_entries(_blend.place(counts, starts, first, last))
-        lists = (across, starts, workspace.entries, records, boxes, background)
+        starts = np.empty(across * down + 1, np.int64)
+        total = _blend.place(counts, starts, first, last)
+        if keep:
+            entries = np.empty(total, np.uint64)
+            drawn.bands.append(Band(first, last, starts, entries))
+        else:
+            workspace.reserve_entries(total)
+            entries = workspace.entries
         filling = functools.partial(
-            _blend.fill, _counter(), bits, tiles, counts, across, first_row, last_row, workspace.entries
+            _blend.fill, _counter(), records.view(np.uint32), tiles, counts, across, first_row, last_row, entries
         )
         run_parallel(filling, workers)
         blending = functools.partial(
-            _blend.blend, _counter(), first, last, *lists, canvas.color, canvas.depth, canvas.alpha
-        )
+            _blend.blend, _counter(), first, last, across, starts, entries, records.ravel(),
+            records.view(np.int32).ravel(), splats.features.ravel(), background,
+            canvas.color, canvas.depth, canvas.alpha, canvas.extra, drawn.stops, drawn.rests, drawn.used,
+        )  # fmt: skip
         run_parallel(blending, workers)
+    return drawn
 
 
-def render_cpu(
-    gaussians: Gaussians,
-    cameras: Cameras,
-    background: Tensor,
+@dataclasses.dataclass(frozen=True, slots=True)
+class SplatGradients:
+    """Gradients of one scene, added up over its pictures; flat float32 arrays."""
+
+    means: np.ndarray
+    scales: np.ndarray
+    quaternions: np.ndarray
+    opacities: np.ndarray
+    harmonics: np.ndarray
+    features: np.ndarray
+
+
+def rasterise_back(
+    splats: Splats,
+    camera: np.ndarray,
+    background: np.ndarray,
+    canvas: Canvas,
+    by_canvas: Canvas,
+    drawn: Drawn,
+    gradients: SplatGradients,
     *,
-    antialias: bool,
-    threads: int | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour, depth and alpha with the leading axes of ``cameras``; shapes are checked by the caller."""
-    batch = cameras.world_to_cam.shape[:-2]
-    scenes = gaussians.means.shape[:-2].numel()
-    color = torch.empty(*batch, cameras.height, cameras.width, 3)
-    depth, alpha = torch.empty(color.shape[:-1]), torch.empty(color.shape[:-1])
-    fields = (gaussians.means, gaussians.scales, gaussians.quaternions, gaussians.opacities, gaussians.harmonics)
-    columns = [as_array(f).reshape(scenes, *f.shape[gaussians.means.ndim - 2 :]) for f in fields]
-    poses = cameras.world_to_cam.detach().cpu().double().reshape(-1, 4, 4).numpy()
-    intrinsics = cameras.intrinsics.detach().cpu().double().reshape(-1, 3, 3).numpy()
-    colors = as_array(background).reshape(-1, 3)
-    for index, (pose, k) in enumerate(zip(poses, intrinsics, strict=True)):
-        scene = index * scenes // len(poses)
-        picture = (t.flatten(0, len(batch) - 1)[index] if batch else t for t in (color, depth, alpha))
-        rasterise(
-            Splats(*(c[scene] for c in columns)),
-            camera_array(pose, k, cameras.height, cameras.width),
-            colors[index],
-            Canvas(*(p.numpy() for p in picture)),
-            antialias=antialias,
-            threads=threads,
-        )
-    return color, depth, alpha
+    antialias: bool = False,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Add the gradients of one picture to ``gradients``; return those by the camera (``CAMERA`` numbers)."""
+    announce_compilation(_backward.blend_back)
+    workers = worker_count(threads)
+    number, channels = len(splats.means), canvas.extra.shape[2]
+    records, tiles = drawn.workspace.records[:number], drawn.workspace.tiles[:number]
+    slots = np.empty(number, np.int64)
+    sums = np.empty(_backward.number_slots(tiles, slots) * (_backward.SUMS + channels), np.float32)
+    pixel_grads = (by_canvas.color, by_canvas.depth, by_canvas.alpha, by_canvas.extra, canvas.depth, canvas.alpha)
+    for band in drawn.bands:
+        work = functools.partial(
+            _backward.blend_back, _counter(), band.first, band.last, drawn.across, band.starts, band.entries,
+            drawn.used, records.ravel(), records.view(np.int32).ravel(), tiles, splats.features.ravel(), background,
+            drawn.stops, drawn.rests, pixel_grads, slots, sums,
+        )  # fmt: skip
+        run_parallel(work, workers)
+    by_camera = np.zeros((-(-number // _project_backward.CHUNK), _project_backward.CAMERA))
+    work = functools.partial(
+        _project_backward.project_back, _counter(), splats.means.ravel(), splats.scales.ravel(),
+        splats.quaternions.ravel(), splats.opacities, splats.harmonics.ravel(), splats.harmonics.shape[1], camera,
+        antialias, records.ravel(), tiles, slots, sums, channels, gradients.means, gradients.scales,
+        gradients.quaternions, gradients.opacities, gradients.harmonics, gradients.features, by_camera,
+    )  # fmt: skip
+    run_parallel(work, workers)
+    return by_camera.sum(0)

@@ -226,6 +226,19 @@ def _record_one(i, lane, rows, harmonics, bands, records, boxes) -> bool:
     return True
 
 
+@inline
+@typing.no_type_check
+def copy_few(few, at, number, means, scales, quaternions, opacities) -> None:
+    """Copy the splats from ``at`` on, fewer than 16, to where 16 can be read."""
+    for j in range(number - at):
+        few[3][j] = opacities[at + j]
+        for axis in range(3):
+            few[0][3 * j + axis] = means[3 * (at + j) + axis]
+            few[1][3 * j + axis] = scales[3 * (at + j) + axis]
+        for part in range(4):
+            few[2][4 * j + part] = quaternions[4 * (at + j) + part]
+
+
 @kernel
 @typing.no_type_check
 def project(
@@ -253,15 +266,7 @@ def project(
                     at, means, scales, quaternions, opacities, bands, camera, height, width, antialias, rows
                 )
             else:
-                for j in range(number - at):
-                    few[3][j] = opacities[at + j]
-                    for axis in range(3):
-                        few[0][3 * j + axis], few[1][3 * j + axis] = (
-                            means[3 * (at + j) + axis],
-                            scales[3 * (at + j) + axis],
-                        )
-                    for part in range(4):
-                        few[2][4 * j + part] = quaternions[4 * (at + j) + part]
+                copy_few(few, at, number, means, scales, quaternions, opacities)
                 seen = _project_sixteen(
                     0, few[0], few[1], few[2], few[3], bands, camera, height, width, antialias, rows
                 )

@@ -102,10 +102,14 @@ def _arithmetic(symbol: Callable[..., Any], emit: Callable[..., Any]) -> None:
         lower_builtin(symbol, *kinds)(lower)
 
 
-_arithmetic(operator.add, lambda b, x, y: b.fadd(x, y, flags=_CONTRACT))
-_arithmetic(operator.sub, lambda b, x, y: b.fsub(x, y, flags=_CONTRACT))
-_arithmetic(operator.mul, lambda b, x, y: b.fmul(x, y, flags=_CONTRACT))
-_arithmetic(operator.truediv, lambda b, x, y: b.fdiv(x, y, flags=_CONTRACT))
+for _symbols, _name in (
+    ((operator.add, operator.iadd), "fadd"),
+    ((operator.sub, operator.isub), "fsub"),
+    ((operator.mul, operator.imul), "fmul"),
+    ((operator.truediv, operator.itruediv), "fdiv"),
+):
+    for _symbol in _symbols:
+        _arithmetic(_symbol, lambda b, x, y, name=_name: getattr(b, name)(x, y, flags=_CONTRACT))
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -192,6 +196,15 @@ def multiply_add(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
 
 def _extreme(builder: Any, predicate: str, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(predicate, x, y), x, y)
+
+
+@intrinsic
+def fused(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
+    """``first * second + third`` of three float32, rounded once."""
+    kinds = (types.float32,) * 3
+    return types.float32(*kinds), lambda context, builder, sig, arguments: _call(
+        builder, "llvm.fma.f32", _FLOAT, arguments
+    )
 
 
 def _one_argument(name: str) -> Any:
@@ -326,6 +339,12 @@ def but_not(typingctx: Any, first: Any, second: Any) -> Any:
     return MASK(MASK, MASK), lambda context, builder, sig, arguments: builder.and_(
         arguments[0], builder.not_(arguments[1])
     )
+
+
+@intrinsic
+def below(typingctx: Any, value: Any, bound: Any) -> Any:
+    """Where each lane is less than the scalar ``bound``; false for NaN."""
+    return MASK(FLOATS, types.float32), _comparison("<")
 
 
 @intrinsic

@@ -31,6 +31,8 @@ class Rendering(TensorRecord):
     """Expected z of what is seen, along the camera's axis; 0 where alpha is 0."""
     alpha: Float[Tensor, "*batch H W"]
     """How much of the background is covered, in [0, 1]."""
+    features: Float[Tensor, "*batch H W C"] | None = None
+    """The splats' further channels, blended like colour over 0; None where there are none."""
 
 
 def render(
@@ -39,6 +41,7 @@ def render(
     *,
     background: Sequence[float] | Tensor | None = None,
     backend: Backend = "auto",
+    features: Float[Tensor, "*batch N C"] | None = None,
     antialias: bool = False,
     threads: int | None = None,
 ) -> Rendering:
@@ -47,7 +50,7 @@ def render(
     Splats are projected by the local affine approximation (EWA, Zwicker et al. 2001) with a blur of 0.3 px² of
     variance, as gsplat and the 3D Gaussian Splatting paper do; α = min(0.999, opacity · exp(−σ)), contributions under
     1/255 are left out and a pixel is finished when less than 1e-4 of the light would get through. Splats that are not
-    finite, have no size or a zero quaternion are left out.
+    finite, have no size or a zero quaternion are left out. Everything is differentiable, the cameras too.
 
     Args:
         gaussians: one scene ``(N)``, or a batch ``(*B, N)``.
@@ -56,6 +59,7 @@ def render(
         background: colour (3) or one a camera; black when absent.
         backend: ``"auto"`` draws with gsplat where the splats lie on a CUDA device and gsplat is installed, else
             on the CPU.
+        features: further channels of the splats, blended with the weights of their colours.
         antialias: make splats that the blur widens fainter, as gsplat's ``rasterize_mode="antialiased"``.
         threads: how many threads the CPU backend uses; as many as torch by default. The result does not depend on it.
 
@@ -63,19 +67,20 @@ def render(
         InputError: shapes do not fit together, cameras are not usable, or a picture has more than 100 million pixels.
         BackendError: the chosen backend cannot run here.
     """
-    batch = _checked_batch(gaussians, cameras)
+    batch = _checked_batch(gaussians, cameras, features)
     colors = _background(background, batch, gaussians.means.device)
     match _choose(backend, gaussians):
         case "cpu":
-            from da3gs.rendering._cpu import render_cpu
+            from da3gs.rendering._autograd import render_cpu
 
-            color, depth, alpha = render_cpu(gaussians, cameras, colors, antialias=antialias, threads=threads)
+            pictures = render_cpu(gaussians, cameras, colors, features, antialias=antialias, threads=threads)
         case "gsplat":
             raise BackendError("backend='gsplat' is not available yet; use backend='cpu'")
         case other:
             assert_never(other)
     device, dtype = gaussians.means.device, gaussians.means.dtype
-    return Rendering(color=color, depth=depth, alpha=alpha).to(device, dtype)
+    color, depth, alpha, extra = (picture.to(device, dtype) for picture in pictures)
+    return Rendering(color=color, depth=depth, alpha=alpha, features=None if features is None else extra)
 
 
 def warmup() -> None:
@@ -91,7 +96,7 @@ def warmup() -> None:
     render(splats, Cameras(world_to_cam=torch.eye(4), intrinsics=intrinsics, height=16, width=16), backend="cpu")
 
 
-def _checked_batch(gaussians: Gaussians, cameras: Cameras) -> tuple[int, ...]:
+def _checked_batch(gaussians: Gaussians, cameras: Cameras, features: Tensor | None) -> tuple[int, ...]:
     """The leading axes of the result, after every check of the input."""
     batch, scenes = cameras.world_to_cam.shape[:-2], gaussians.means.shape[:-2]
     if batch[: len(scenes)] != scenes or cameras.intrinsics.shape[:-2] != batch:
@@ -104,6 +109,10 @@ def _checked_batch(gaussians: Gaussians, cameras: Cameras) -> tuple[int, ...]:
         raise InputError(
             f"a picture of {width}x{height} pixels cannot be drawn; both sides must be at least 1 and "
             f"their product at most {MAX_PIXELS}"
+        )
+    if features is not None and features.shape[:-1] != gaussians.means.shape[:-1]:
+        raise InputError(
+            f"features of shape {tuple(features.shape)} do not fit splats of shape {tuple(gaussians.means.shape[:-1])}"
         )
     k, pose = cameras.intrinsics.detach(), cameras.world_to_cam.detach()
     if not (k.isfinite().all() and pose.isfinite().all()):

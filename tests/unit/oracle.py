@@ -69,10 +69,12 @@ def screen(
     x, y, z = local.unbind(-1)
     homogeneous = local @ intrinsics.T
     centers = homogeneous[:, :2] / z[:, None]
-    fx, fy, skew, cx, cy = (intrinsics[i, j] for i, j in ((0, 0), (1, 1), (0, 1), (0, 2), (1, 2)))
-    more_x, more_y = 0.3 * 0.5 * width / fx, 0.3 * 0.5 * height / fy
-    tx = torch.clamp(x / z, -(cx / fx + more_x), (width - cx) / fx + more_x)
-    ty = torch.clamp(y / z, -(cy / fy + more_y), (height - cy) / fy + more_y)
+    fx, fy, skew = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 1]
+    # how far outside the picture the linear approximation is taken at most: a choice, not a function of the intrinsics
+    k = intrinsics.detach()
+    more_x, more_y = 0.3 * 0.5 * width / k[0, 0], 0.3 * 0.5 * height / k[1, 1]
+    tx = torch.clamp(x / z, -(k[0, 2] / k[0, 0] + more_x), (width - k[0, 2]) / k[0, 0] + more_x)
+    ty = torch.clamp(y / z, -(k[1, 2] / k[1, 1] + more_y), (height - k[1, 2]) / k[1, 1] + more_y)
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
         (

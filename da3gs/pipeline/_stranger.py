@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import math
 import re
 import stat
 import struct
@@ -73,9 +75,10 @@ def _elements(path: Path) -> dict[str, np.ndarray]:
 
 def _standard(path: Path) -> StrangeSplats:
     rows = _elements(path).get("vertex")
-    if rows is None or any(name not in rows.dtype.names for name in _CORE):
+    names = () if rows is None else rows.dtype.names or ()
+    if rows is None or any(name not in names for name in _CORE):
         raise InputError(f"{path.name} is not a Gaussian splat: it lacks properties of one")
-    column = {name: rows[name] for name in rows.dtype.names}
+    column = {name: rows[name] for name in names}
     rest = sorted((n for n in column if n.startswith("f_rest_")), key=lambda n: int(n.rpartition("_")[2]))
     if len(rest) not in (0, 9, 24, 45):
         raise InputError(f"{path.name} has {len(rest)} f_rest properties; splats have 0, 9, 24 or 45")
@@ -98,13 +101,118 @@ def _standard(path: Path) -> StrangeSplats:
         )
 
 
-def _compressed(path: Path) -> StrangeSplats:
-    raise InputError(f"{path.name} is a compressed PLY, which this version cannot check yet")
+def _activated(kind: str, harmonics: np.ndarray, **fields: np.ndarray) -> StrangeSplats:
+    arrays = {name: np.asarray(field, np.float32) for name, field in fields.items()}
+    bad = sum(int(np.count_nonzero(~np.isfinite(array))) for array in (harmonics, *arrays.values()))
+    return StrangeSplats(kind=kind, harmonics=np.asarray(harmonics, np.float32), nonfinite=bad, **arrays)
 
 
 def _antimatter(path: Path) -> StrangeSplats:
-    raise InputError(f"{path.name} is a .splat file, which this version cannot check yet")
+    """antimatter15's: rows of 8 float32 words, the last two of which are 8 bytes."""
+    words = np.fromfile(path, "<f4").reshape(-1, 8)
+    octets = words[:, 6:].copy().view(np.uint8).astype(np.float64)
+    return _activated(
+        ".splat",
+        ((octets[:, None, 0:3] / 255) - 0.5) * (2 * math.sqrt(math.pi)),
+        means=words[:, 0:3],
+        scales=words[:, 3:6],
+        quaternions=octets[:, 4:8] / 128 - 1,
+        opacities=octets[:, 3] / 255,
+    )
 
 
 def _spz(path: Path) -> StrangeSplats:
-    raise InputError(f"{path.name} is an .spz file, which this version cannot check yet")
+    """Niantic's, version 3, whose world is a PLY's after half a turn about x."""
+    with gzip.open(path) as stream:
+        magic, version, count, degree, bits = struct.unpack("<4sIIBB2x", stream.read(16))
+        if magic != b"NGSP" or version != 3 or degree > 3:
+            raise InputError(f"{path.name} is no .spz of version 3 that check knows")
+        bands = degree * (degree + 2)
+        widths = (9, 1, 3, 3, 4, 3 * bands)
+        if count * sum(widths) > path.stat().st_size * 1100:
+            raise InputError(f"{path.name} is cut short: {count} splats do not fit in it")
+        fields = [np.frombuffer(stream.read(count * width), np.uint8).reshape(count, width) for width in widths]
+        if stream.read(1):
+            raise InputError(f"{path.name} holds more than its {count} splats")
+    octets = [field.astype(np.int64) for field in fields]
+    fixed = octets[0].reshape(count, 3, 3) @ np.array([1, 256, 65536])
+    means = np.where(fixed >= 2**23, fixed - 2**24, fixed) / 2.0**bits
+    packed = octets[4] @ np.array([1, 2**8, 2**16, 2**24])
+    xyzw = np.zeros((count, 4))
+    for component in (3, 2, 1, 0):  # the last one written lies in the lowest bits
+        stored = packed >> 30 != component
+        top = packed & ~(3 << 30)
+        value = (top & 511) / 511 * math.sqrt(0.5) * np.where(top & 512, -1, 1)
+        xyzw[stored, component] = value[stored]
+        packed = np.where(stored, (packed & (3 << 30)) | (top >> 10), packed)
+    largest = octets[4][:, 3] >> 6
+    xyzw[np.arange(count), largest] = np.sqrt(np.maximum(0, 1 - (xyzw**2).sum(1)))
+    harmonics = np.zeros((count, bands + 1, 3))
+    harmonics[:, 0] = (octets[2] / 255 - 0.5) / 0.15
+    harmonics[:, 1:] = (octets[5].reshape(count, bands, 3) - 128) / 128
+    return _activated(
+        ".spz",
+        _turned_back(harmonics),
+        means=means * [1, -1, -1],
+        scales=np.exp(octets[3] / 16 - 10),
+        quaternions=xyzw[:, [3, 0, 1, 2]] * [1, 1, -1, -1],
+        opacities=octets[1][:, 0] / 255,
+    )
+
+
+def _turned_back(harmonics: np.ndarray) -> np.ndarray:
+    """Harmonics after half a turn about x: the even and odd of y and z, written out by their polynomials."""
+    polynomials = ["", "y", "z", "x", "xy", "yz", "zz", "xz", "xx", "yxx", "xyz", "yzz", "zzz", "xzz", "zxx", "xxx"]
+    signs = [(-1) ** sum(letter in "yz" for letter in name) for name in polynomials[: harmonics.shape[1]]]
+    return harmonics * np.array(signs)[:, None]
+
+
+def _compressed(path: Path) -> StrangeSplats:
+    """PlayCanvas': unsigned fractions between the bounds of chunks of 256."""
+    elements = _elements(path)
+    chunks, vertices, rest = elements["chunk"], elements.get("vertex"), elements.get("sh")
+    if vertices is None or not {"packed_position", "packed_rotation", "packed_scale", "packed_color"} <= set(
+        vertices.dtype.names or ()
+    ):
+        raise InputError(f"{path.name} is no compressed PLY that check knows")
+    if len(chunks) * 256 < len(vertices) or (rest is not None and len(rest) != len(vertices)):
+        raise InputError(f"{path.name} is broken: its chunks or harmonics do not fit its {len(vertices)} splats")
+    chunk = chunks[np.arange(len(vertices)) >> 8]
+
+    def fractions(name: str, *widths: int) -> list[np.ndarray]:
+        value, columns = vertices[name].astype(np.int64), []
+        for width in reversed(widths):
+            columns.append((value % 2**width) / (2**width - 1))
+            value = value // 2**width
+        return columns[::-1]
+
+    def between(name: str, fraction: np.ndarray) -> np.ndarray:
+        if f"min_{name}" not in (chunk.dtype.names or ()):
+            return fraction
+        low, high = chunk[f"min_{name}"].astype(np.float64), chunk[f"max_{name}"].astype(np.float64)
+        return low * (1 - fraction) + high * fraction
+
+    position, scale = fractions("packed_position", 11, 10, 11), fractions("packed_scale", 11, 10, 11)
+    *color, alpha = fractions("packed_color", 8, 8, 8, 8)
+    which, a, b, c = fractions("packed_rotation", 2, 10, 10, 10)
+    small = [(part - 0.5) * math.sqrt(2) for part in (a, b, c)]
+    large = np.sqrt(np.maximum(0, 1 - sum(part**2 for part in small)))
+    quaternions = np.zeros((len(vertices), 4))
+    for index in range(4):
+        chosen = np.rint(which * 3) == index
+        quaternions[chosen] = np.column_stack([*small[:index], large, *small[index:]])[chosen]
+    bands = 0 if rest is None else len(rest.dtype.names or ()) // 3
+    harmonics = np.zeros((len(vertices), bands + 1, 3))
+    for channel, name in enumerate("rgb"):
+        harmonics[:, 0, channel] = (between(name, color[channel]) - 0.5) * (2 * math.sqrt(math.pi))
+        for band in range(bands):
+            assert rest is not None
+            harmonics[:, band + 1, channel] = ((rest[f"f_rest_{channel * bands + band}"] + 0.5) / 256 - 0.5) * 8
+    return _activated(
+        ".compressed.ply",
+        harmonics,
+        means=np.column_stack([between(name, position[i]) for i, name in enumerate("xyz")]),
+        scales=np.exp(np.column_stack([between(f"scale_{name}", scale[i]) for i, name in enumerate("xyz")])),
+        quaternions=quaternions,
+        opacities=alpha,
+    )

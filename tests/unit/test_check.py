@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
+from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians
 from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
+from da3gs.pipeline._stranger import read_splats
 from da3gs.pipeline.check import check
-from tests.small_scene import small_gaussians, small_scene_folder
+from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 
 @pytest.fixture
@@ -138,12 +140,38 @@ def test_no_splats(folder: Path) -> None:
 
 @pytest.mark.parametrize("bands", [1, 4, 9, 16])
 def test_every_degree(tmp_path: Path, bands: int) -> None:
-    from da3gs.scene import Scene
-    from tests.small_scene import small_scene
-
-    scene: Scene = dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=bands))
-    scene.save(tmp_path / "scene")
+    dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=bands)).save(tmp_path / "scene")
     assert check(tmp_path / "scene").psnr >= 65
+
+
+@pytest.mark.parametrize("bands", [1, 9, 16])
+@pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
+def test_both_readers_see_the_same(tmp_path: Path, suffix: str, bands: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    save_gaussians(small_gaussians(600, bands), path)
+    ours, theirs = load_gaussians(path), read_splats(path)
+    assert theirs.kind == suffix
+    assert theirs.nonfinite == 0
+    for name in ("means", "scales", "quaternions", "opacities", "harmonics"):
+        np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("suffix", "bands"), [(".spz", 9), (".compressed.ply", 9), (".splat", 1)])
+def test_small_formats_against_a_scene(tmp_path: Path, suffix: str, bands: int) -> None:
+    dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=bands)).save(tmp_path / "scene")
+    save_gaussians(small_gaussians(bands=bands), tmp_path / f"a{suffix}")
+    report = check(tmp_path / f"a{suffix}", against=tmp_path / "scene")
+    assert report.min_psnr == 45
+    assert report.passed
+
+
+@pytest.mark.parametrize("suffix", [".spz", ".compressed.ply", ".splat"])
+def test_small_formats_cut_short(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save_gaussians(small_gaussians(), path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InputError, match="cut short|not a splat file"):
+        check(path)
 
 
 def test_quaternions_of_any_length(folder: Path) -> None:

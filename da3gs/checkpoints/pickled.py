@@ -92,7 +92,7 @@ def named_card(source: Path, config: str) -> ModelCard | None:
     fitting = [card for card in MODELS.values() if card.config == config]
     words = [part.lower().rpartition("--")[2] for part in source.absolute().parts[-4:]]
     named = [card for card in fitting if card.name in words]
-    return (named or fitting or [None])[0]
+    return next(iter(named or fitting), None)
 
 
 def _pickled_file(source: Path) -> Path | None:

@@ -1,8 +1,9 @@
-"""``da3gs models``: what there is to choose from."""
+"""``da3gs models``: what there is to choose from, and getting it."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
@@ -15,63 +16,175 @@ if TYPE_CHECKING:
     from da3gs.checkpoints.zoo import ModelCard
 
 
+Action = Literal["list", "show", "download", "convert", "verify"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Models(Command):
-    """List the models, or show one: name, size, licence, what it predicts, resolution."""
+    """List the models, show one, download official weights, convert or verify weights.
 
-    action: Annotated[Positional[Literal["list", "show"]], option("list|show")] = "list"
+    download fetches official weights from the Hugging Face hub into its ordinary cache, after saying what licence they
+    have; a download that was broken off goes on where it stopped. convert writes official weights, or an old pickled
+    file (read without running code), as one .safetensors file. verify checks names, shapes, values and checksums.
+    """
+
+    action: Annotated[Positional[Action], option("list|show|download|convert|verify")] = "list"
     """What to do."""
-    name: Annotated[Positional[str | None], option("NAME", hint="")] = None
-    """The model to show."""
+    name: Annotated[Positional[str | None], option("NAME|FILE|FOLDER", hint="")] = None
+    """The model to show, download or verify; the weights to convert or verify."""
+    output: Annotated[str | None, option("FILE", "-o", hint="")] = None
+    """convert: the .safetensors file to write."""
+    overwrite: Switch = False
+    """convert: replace an existing file."""
+    dtype: Literal["same", "float32", "bfloat16", "float16"] = "same"
+    """convert: precision in the file."""
     commercial: Switch = False
-    """Only those whose licence allows commercial use."""
+    """list: only those whose licence allows commercial use."""
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
-        """Print the table, or one card."""
-        from da3gs.checkpoints.zoo import MODELS, model_card
-
-        match self.action, self.name:
-            case "list", None:
-                cards = [card for card in MODELS.values() if card.commercial or not self.commercial]
-                session.result({"models": [card_record(card) for card in cards]})
-                for line in table(cards):
-                    session.print(line)
-            case "show", str(name):
-                record = card_record(model_card(name))
-                session.result(record)
-                for key, value in record.items():
-                    session.print(f"{key:<12} {', '.join(value) if isinstance(value, list) else value}")
-            case "show", None:
-                raise InputError(f"models show needs a NAME; there are: {', '.join(MODELS)}")
-            case action, name:
-                raise InputError(f"models {action} takes no NAME, got {name!r}; did you mean: da3gs models show {name}")
+        """Do it and print what came of it."""
+        if self.output is not None and self.action != "convert":
+            raise InputError(f"-o is for models convert, not for models {self.action}; leave it out")
+        if self.action == "list":
+            self._list(session)
+            return 0
+        if self.name is None:
+            needed = "FILE or FOLDER" if self.action == "convert" else "NAME"
+            raise InputError(f"models {self.action} needs a {needed}; there are: {', '.join(_names())}")
+        match self.action:
+            case "show":
+                self._show(self.name, session)
+            case "download":
+                self._download(self.name, session)
+            case "convert":
+                self._convert(self.name, session)
+            case "verify":
+                self._verify(self.name, session)
         return 0
+
+    def _list(self, session: Session) -> None:
+        from da3gs.checkpoints.zoo import MODELS
+
+        if self.name is not None:
+            raise InputError(
+                f"models list takes no NAME, got {self.name!r}; did you mean: da3gs models show {self.name}"
+            )
+        cards = [card for card in MODELS.values() if card.commercial or not self.commercial]
+        records = [card_record(card) for card in cards]
+        session.result({"models": records})
+        for line in table(records):
+            session.print(line)
+
+    def _show(self, name: str, session: Session) -> None:
+        from da3gs.checkpoints.zoo import model_card
+
+        _print_record(card_record(model_card(name)), session)
+
+    def _download(self, name: str, session: Session) -> None:
+        from da3gs.checkpoints.download import fetch_model, remote_model
+        from da3gs.checkpoints.zoo import model_card
+
+        remote = remote_model(model_card(name))
+        card = remote.card
+        use = "commercial use allowed" if card.commercial else "NO commercial use"
+        session.print(f"{card.name}: licence {card.licence}, {use}; {remote.size / 1e6:,.0f} MB")
+        session.print(f"from https://huggingface.co/{card.repository}/tree/{remote.revision}")
+        session.flush()
+        with session.progress() as progress:
+            folder = fetch_model(remote, progress=progress)
+        record = {
+            "name": card.name,
+            "licence": card.licence,
+            "commercial": card.commercial,
+            "revision": remote.revision,
+            "folder": str(folder),
+            "sha256": {file.name: file.checksum for file in remote.files if file.kind == "sha256"},
+        }
+        session.result(record)
+        session.print(f"{folder}: complete, checksums agree; use it with --model {card.name}")
+
+    def _convert(self, source: str, session: Session) -> None:
+        if self.output is None:
+            raise InputError("models convert needs -o FILE.safetensors, the file to write")
+        import torch
+
+        from da3gs.checkpoints.pickled import convert_checkpoint
+
+        dtype = None if self.dtype == "same" else getattr(torch, self.dtype)
+        record = convert_checkpoint(source, self.output, dtype=dtype, overwrite=self.overwrite)
+        session.result(record)
+        session.print(f"{self.output}: {record['name']} ({record['licence']}), {record['megabytes']:,} MB")
+
+    def _verify(self, source: str, session: Session) -> None:
+        from da3gs.checkpoints.load import weights_of
+        from da3gs.checkpoints.pickled import verify_checkpoint
+        from da3gs.checkpoints.zoo import MODELS
+
+        path: str | Path = source
+        if not Path(source).exists() and source.lower() in MODELS:
+            path = weights_of(MODELS[source.lower()])
+        record = verify_checkpoint(path)
+        session.result(record)
+        session.print(f"{source}: complete; {record['tensors']} tensors, all finite")
+        official = {True: "the official file", False: "not the official file", None: "no official checksum known"}
+        session.print(f"  model    {record['name']} ({record['licence']}), {record['parameters']:,} parameters")
+        for file, checksum in record["sha256"].items():
+            session.print(f"  sha256   {checksum}  {file}")
+        session.print(f"  origin   {official[record['official']]}")
+
+
+def _names() -> list[str]:
+    from da3gs.checkpoints.zoo import MODELS
+
+    return list(MODELS)
+
+
+def _print_record(record: dict[str, Any], session: Session) -> None:
+    session.result(record)
+    for key, value in record.items():
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        session.print(f"{key:<12} {', '.join(value) if isinstance(value, list) else value}")
 
 
 def card_record(card: ModelCard) -> dict[str, Any]:
-    """A card as JSON holds it."""
+    """A card as JSON holds it, with whether its weights are on this machine."""
+    from da3gs.checkpoints.download import cached_folder
+
     return {
         "name": card.name,
         "about": card.about,
         "licence": card.licence,
         "commercial": card.commercial,
         "parameters": card.parameters,
-        "megabytes": round(card.parameters * 4 / 1e6),
+        "megabytes": card.megabytes,
         "heads": list(card.heads),
         "resolution": card.resolution,
         "views": card.views,
+        "here": card.bundled or cached_folder(card) is not None,
         "source": "comes with da3gs" if card.bundled else f"huggingface.co/{card.repository}",
+        "revision": card.revision,
     }
 
 
-def table(cards: list[ModelCard]) -> list[str]:
+def table(records: list[dict[str, Any]]) -> list[str]:
     """One line a model, under a line of headings."""
-    rows = [("NAME", "SIZE", "LICENCE", "COMMERCIAL", "LONG SIDE", "VIEWS", "PREDICTS")]
-    for card in cards:
-        size = f"{card.parameters / 1e6:.0f} M"
-        use = "yes" if card.commercial else "no"
-        rows.append((card.name, size, card.licence, use, str(card.resolution), str(card.views), ", ".join(card.heads)))
+    rows = [("NAME", "SIZE", "DOWNLOAD", "LICENCE", "COMMERCIAL", "HERE", "LONG SIDE", "VIEWS", "PREDICTS")]
+    for record in records:
+        rows.append(
+            (
+                record["name"],
+                f"{record['parameters'] / 1e6:.0f} M",
+                f"{record['megabytes']:,} MB",
+                record["licence"],
+                "yes" if record["commercial"] else "no",
+                "yes" if record["here"] else "no",
+                str(record["resolution"]),
+                str(record["views"]),
+                ", ".join(record["heads"]),
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -27,6 +27,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")
 SMALLEST_SIDE = 32
 LARGEST_ASPECT = 20
 MOST_PIXELS = 250_000_000
+_PILLOW_LIMIT = 80_000_000
 
 _log = logging.getLogger(__name__)
 _pillow_limit = threading.Lock()
@@ -89,7 +90,7 @@ def read_picture(path: Path, *, upright: bool = True) -> Picture:
     """
     with _opened(path) as image:
         orientation = _header(image).orientation
-        image.load()
+        _load(image)
         pixels, mask = _srgb(image)
     if mask is not None and not mask.any():
         raise Unreadable("is transparent everywhere")
@@ -106,7 +107,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "H W"]:
     """
     with _opened(path) as image:
         _header(image)
-        image.load()
+        _load(image)
         grey = image if image.mode in ("1", "L") else image.convert("RGB").convert("L")
         return np.asarray(grey.convert("L")) >= 128
 
@@ -188,12 +189,25 @@ def _open_pillow(file: io.BufferedReader) -> Image.Image:
 
     if "HEIF" not in Image.OPEN:
         pillow_heif.register_heif_opener()
+    with _without_pillow_limit():
+        return Image.open(file, formats=FORMATS)
+
+
+@contextlib.contextmanager
+def _without_pillow_limit() -> Iterator[None]:
     with _pillow_limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=FORMATS)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _load(image: Image.Image) -> None:
+    """Decode; some formats look at Pillow's limit once more here, so that large pictures are decoded one at a time."""
+    large = image.height * image.width > _PILLOW_LIMIT
+    with _without_pillow_limit() if large else contextlib.nullcontext():
+        image.load()
 
 
 def _header(image: Image.Image) -> Header:
@@ -263,7 +277,7 @@ def _srgb(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         if profile:
             image.info["icc_profile"] = profile
     image = _icc_applied(image)
-    pixels = np.array(image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return _nclx_applied(pixels, image.info), mask
 
 

@@ -66,7 +66,8 @@ class Photo:
 
     def original(self) -> UInt8[np.ndarray, "H W 3"]:
         """The photo at its full size, upright and undistorted, read again; ``original_intrinsics`` fit it."""
-        return self.read().image
+        image = self.read().image
+        return image if image.flags.writeable else image.copy()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)

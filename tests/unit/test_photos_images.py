@@ -238,6 +238,15 @@ def test_large_headers_are_refused_before_decoding(tmp_path):
         read_picture(tmp_path / "big.ppm")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".tif", ".jpg"])
+def test_large_pictures_are_read_whole(tmp_path, suffix):
+    rows = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (9600, 40, 3))  # 98 MP: Pillow alone would warn
+    Image.fromarray(rows).save(tmp_path / f"a{suffix}")
+    assert read_picture(tmp_path / f"a{suffix}").image.shape == rows.shape
+    assert Image.MAX_IMAGE_PIXELS == 89478485
+
+
 def test_unreadable_files(tmp_path):
     good = save(tmp_path / "good.jpg", textured(200, 300)).read_bytes()
     cases = {

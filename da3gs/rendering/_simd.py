@@ -76,7 +76,7 @@ def _as_vector(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return _broadcast(builder, context.cast(builder, value, kind, types.float32))
 
 
-def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def _call(builder: Any, name: str, result: Any, arguments: Any) -> Any:
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(result, [a.type for a in arguments]), name
     )

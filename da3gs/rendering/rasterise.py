@@ -84,16 +84,18 @@ def render(
 
 
 def warmup() -> None:
-    """Compile every kernel of the CPU backend, or load it from the cache, by drawing a tiny scene."""
+    """Compile every kernel of the CPU backend, or load it from the cache, by drawing a tiny scene there and back."""
     splats = Gaussians(
-        means=torch.tensor([[0.0, 0.0, 2.0]]),
+        means=torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True),
         scales=torch.full((1, 3), 0.1),
         quaternions=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
         opacities=torch.tensor([0.5]),
         harmonics=torch.zeros(1, 1, 3),
     )
     intrinsics = torch.tensor([[16.0, 0.0, 8.0], [0.0, 16.0, 8.0], [0.0, 0.0, 1.0]])
-    render(splats, Cameras(world_to_cam=torch.eye(4), intrinsics=intrinsics, height=16, width=16), backend="cpu")
+    camera = Cameras(world_to_cam=torch.eye(4), intrinsics=intrinsics, height=16, width=16)
+    with torch.enable_grad():
+        render(splats, camera, backend="cpu", threads=1).color.sum().backward()
 
 
 def _checked_batch(gaussians: Gaussians, cameras: Cameras, features: Tensor | None) -> tuple[int, ...]:

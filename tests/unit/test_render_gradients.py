@@ -103,16 +103,16 @@ def test_the_oracle_agrees_with_finite_differences() -> None:
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     inputs = (
-        uniform(3, 3) * 0.2 + torch.tensor([0.0, 0.0, 2.0]),
-        uniform(3, 3) * 0.2 + 0.3,
-        uniform(3, 4) + 0.2,
-        uniform(3) * 0.3 + 0.3,
-        uniform(3, 9, 3) * 0.1,
+        uniform(2, 3) * 0.2 + torch.tensor([0.0, 0.0, 2.0]),
+        uniform(2, 3) * 0.2 + 0.3,
+        uniform(2, 4) + 0.2,
+        uniform(2) * 0.3 + 0.3,
+        uniform(2, 9, 3) * 0.1,
     )
 
     def picture(means: Tensor, scales: Tensor, quaternions: Tensor, opacities: Tensor, harmonics: Tensor) -> Tensor:
-        k = torch.tensor([[8.0, 0, 2], [0, 8.0, 2], [0, 0, 1]])
-        drawn = oracle.draw(means, scales, quaternions, opacities, harmonics, torch.eye(4), k, 4, 4)
+        k = torch.tensor([[6.0, 0, 1.5], [0, 6.0, 1.5], [0, 0, 1]])
+        drawn = oracle.draw(means, scales, quaternions, opacities, harmonics, torch.eye(4), k, 3, 3)
         assert not drawn.doubtful.any()
         return torch.cat((drawn.color.flatten(), drawn.depth.flatten(), drawn.alpha.flatten()))
 

@@ -42,6 +42,8 @@ _PICTURE_BRANDS = (
     b"crx ",
 )
 _MOST_PIXELS = 250_000_000
+_JUMP = 2.0
+"""Seconds from which it is quicker to jump to the next frame than to decode what lies between."""
 _PRIMARIES: dict[int, Primaries] = {9: "bt2020", 11: "p3", 12: "p3"}
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
@@ -107,6 +109,15 @@ class VideoReader:
     """Its first video stream."""
     damage: int = 0
     """How many packets could not be decoded so far."""
+    stamps: list[int] = dataclasses.field(default_factory=list)
+    """Time stamps of the packets read so far, decoded or not."""
+
+    def skip_unreferenced(self) -> None:
+        """From now on decode only frames that others refer to: about half the work where there are B-frames.
+
+        ``index`` of a frame then counts decoded frames only; its rank among ``stamps`` is its number in the video.
+        """
+        self.stream.codec_context.skip_frame = "NONREF"
 
     @property
     def frame_count(self) -> int:
@@ -117,7 +128,8 @@ class VideoReader:
         """Frames in the order shown.
 
         Args:
-            start: a time stamp to seek to first; then frames begin at or before it and ``index`` counts from there.
+            start: a time stamp to seek to first; then frames begin at or before it and ``index`` counts from there
+                (no frames where the stream has no time stamps).
         """
         import av
 
@@ -134,6 +146,8 @@ class VideoReader:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if packet.pts is not None:
+                    self.stamps.append(packet.pts)
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
                 self.damage += 1
@@ -145,6 +159,8 @@ class VideoReader:
                     self.damage += 1
                     continue
                 timed = raw.pts is not None
+                if start is not None and not timed:
+                    return
                 seconds = raw.pts * unit if timed else index / rate
                 yield VideoFrame(index=index, time=raw.pts if timed else index, seconds=seconds, raw=raw, aspect=aspect)
                 index += 1
@@ -187,15 +203,40 @@ def open_video(path: Path) -> Iterator[VideoReader]:
 
 
 def frames_at(path: Path, times: Sequence[int]) -> Iterator[VideoFrame]:
-    """The frames with these ascending time stamps, in one pass; those that cannot be found are left out."""
+    """The frames with these time stamps, ascending; those that cannot be found are left out.
+
+    Where they lie far apart the frames between are jumped over. What is not found so (some containers have no index,
+    some streams no time stamps) is looked for once more from the beginning.
+    """
     wanted = set(times)
     with open_video(path) as video:
-        for frame in video.frames():
-            if frame.time in wanted:
-                wanted.discard(frame.time)
-                yield frame
-            if not wanted:
-                return
+        gap = _JUMP / float(video.stream.time_base or 1)
+        for run in _runs(sorted(wanted), gap):
+            for frame in video.frames(start=run[0]):
+                if frame.time in wanted and run[0] <= frame.time <= run[-1]:
+                    wanted.discard(frame.time)
+                    yield frame
+                if frame.time >= run[-1]:
+                    break
+    if wanted:
+        with open_video(path) as video:
+            for frame in video.frames():
+                if frame.time in wanted:
+                    wanted.discard(frame.time)
+                    yield frame
+                if not wanted:
+                    return
+
+
+def _runs(times: Sequence[int], gap: float) -> list[list[int]]:
+    """Ascending time stamps, cut where two are further apart than ``gap``."""
+    runs: list[list[int]] = []
+    for time in times:
+        if runs and time - runs[-1][-1] <= gap:
+            runs[-1].append(time)
+        else:
+            runs.append([time])
+    return runs
 
 
 def frame_at(path: Path, time: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -204,11 +245,7 @@ def frame_at(path: Path, time: int) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         InputError: there is none (any more).
     """
-    with open_video(path) as video:
-        for frame in video.frames(start=time):
-            if frame.time == time:
-                return frame.image()
-    for frame in frames_at(path, [time]):  # the seek went wrong: some containers have no index
+    for frame in frames_at(path, [time]):
         return frame.image()
     raise InputError(f"{path.name} has no frame at {time}; it has changed since it was loaded")
 

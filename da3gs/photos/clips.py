@@ -16,6 +16,8 @@ from da3gs.photos.records import Dropped
 DEFAULT_FPS = 2.0
 MOST_FRAMES = 200
 """More windows than this are made longer."""
+LONG = 2000
+"""Of videos with more frames only those are looked at that other frames refer to."""
 
 _Scored = tuple[float, float, int, int]
 """seconds, sharpness, index, time"""
@@ -27,14 +29,7 @@ def video_photos(path: Path, *, views: int | None, fps: float | None, progress: 
     Raises:
         InputError: it has no frames, or none of a size that is taken.
     """
-    frames: list[_Scored] = []
-    with open_video(path) as video:
-        for frame in video.frames():
-            if not frames:
-                _check_frame(frame, path)
-            frames.append((frame.seconds, frame.sharpness(), frame.index, frame.time))
-            progress("looking through the video", len(frames), max(video.frame_count, len(frames)))
-        damage = video.damage
+    frames, damage = _scored(path, progress)
     name = shown(path.name)
     if not frames:
         raise InputError(f"{name} has no frames that can be decoded; record or convert it again")
@@ -51,6 +46,24 @@ def video_photos(path: Path, *, views: int | None, fps: float | None, progress: 
     if damage:
         dropped.append(Dropped(name=name, reason=f"is damaged in {damage} places; frames there are left out"))
     return Collection(kind="video", title=name, candidates=candidates, dropped=tuple(dropped))
+
+
+def _scored(path: Path, progress: Progress) -> tuple[list[_Scored], int]:
+    """Time, sharpness and number of the frames, and how often decoding failed."""
+    frames: list[_Scored] = []
+    with open_video(path) as video:
+        long = video.frame_count > LONG
+        if long:
+            video.skip_unreferenced()
+        for frame in video.frames():
+            if not frames:
+                _check_frame(frame, path)
+            frames.append((frame.seconds, frame.sharpness(), frame.index, frame.time))
+            progress("looking through the video", frame.index + 1, max(video.frame_count, frame.index + 1))
+        numbers = {stamp: number for number, stamp in enumerate(sorted(set(video.stamps)))}
+    if long:
+        frames = [(seconds, sharp, numbers.get(time, index), time) for seconds, sharp, index, time in frames]
+    return frames, video.damage
 
 
 def _check_frame(frame: VideoFrame, path: Path) -> None:

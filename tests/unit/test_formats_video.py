@@ -192,6 +192,29 @@ def test_the_sharpest_frame_of_each_window(tmp_path):
     np.testing.assert_array_equal(original, frame_at(path, 9 * 1024))  # time stamps of 10 frames a second in mp4
 
 
+def test_long_videos_are_looked_through_faster(tmp_path, monkeypatch):
+    pictures = [textured(seed=i) for i in range(40)]
+    path = encoded(tmp_path / "a.mp4", pictures)  # with B-frames, as x264 makes them
+    with open_video(path) as video:
+        every = [f.image() for f in video.frames()]
+    monkeypatch.setattr("da3gs.photos.clips.LONG", 10)
+    loaded = load_photos(path, views=6, resolution=98)
+    assert len(loaded.views) == 6
+    for photo in loaded.photos:
+        np.testing.assert_array_equal(photo.original(), every[photo.index])
+
+
+def test_jumps_find_the_same_frames(tmp_path):
+    path = encoded(tmp_path / "a.mkv", [textured(seed=i) for i in range(90)])  # 9 seconds
+    with open_video(path) as video:
+        frames = [(f.time, f.image()) for f in video.frames()]
+    chosen = [0, 1, 40, 41, 89]
+    found = list(frames_at(path, [frames[i][0] for i in chosen]))
+    assert [f.time for f in found] == [frames[i][0] for i in chosen]
+    for frame, i in zip(found, chosen, strict=True):
+        np.testing.assert_array_equal(frame.image(), frames[i][1])
+
+
 def test_small_frames_are_refused(tmp_path):
     path = encoded(tmp_path / "a.mp4", [textured(64, 96)[:16]] * 3)
     with pytest.raises(InputError, match="96x16 pixels; both sides"):
@@ -310,7 +333,7 @@ def test_frames_by_their_time(tmp_path):
     assert times == sorted(times)
     for i in (0, 13, 29):
         np.testing.assert_array_equal(frame_at(path, times[i]), frames[i][1])
-    assert [f.index for f in frames_at(path, [times[3], times[20]])] == [3, 20]
+    assert [f.time for f in frames_at(path, [times[3], times[20]])] == [times[3], times[20]]
     with pytest.raises(InputError, match="no frame at"):
         frame_at(path, 10**9)
 

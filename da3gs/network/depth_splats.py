@@ -12,7 +12,7 @@ from da3gs.geometry.harmonics import C0
 from da3gs.geometry.projection import camera_directions, pixel_centers
 from da3gs.geometry.rotations import matrix_to_quaternion
 
-FOOTPRINT = 0.35
+FOOTPRINT = 0.3
 """Standard deviation of a splat in pixels of its own view, before the rasteriser's blur."""
 
 _THICKNESS = 0.1  # of the smaller tangent axis: flat, but not degenerate

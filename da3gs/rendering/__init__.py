@@ -1,5 +1,6 @@
 """Pictures of splats: one function, and a CPU and a CUDA backend behind it; camera paths."""
 
+from da3gs.rendering.contribution import contributions as contributions
 from da3gs.rendering.rasterise import Backend as Backend
 from da3gs.rendering.rasterise import Rendering as Rendering
 from da3gs.rendering.rasterise import render as render
@@ -8,4 +9,4 @@ from da3gs.rendering.trajectories import PATH_NAMES as PATH_NAMES
 from da3gs.rendering.trajectories import PathName as PathName
 from da3gs.rendering.trajectories import camera_path as camera_path
 
-__all__ = ["PATH_NAMES", "Backend", "PathName", "Rendering", "camera_path", "render", "warmup"]
+__all__ = ["PATH_NAMES", "Backend", "PathName", "Rendering", "camera_path", "contributions", "render", "warmup"]

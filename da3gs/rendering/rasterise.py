@@ -50,7 +50,8 @@ def render(
     Splats are projected by the local affine approximation (EWA, Zwicker et al. 2001) with a blur of 0.3 px² of
     variance, as gsplat and the 3D Gaussian Splatting paper do; α = min(0.999, opacity · exp(−σ)), contributions under
     1/255 are left out and a pixel is finished when less than 1e-4 of the light would get through. Splats that are not
-    finite, have no size or a zero quaternion are left out. Everything is differentiable, the cameras too.
+    finite, have no size or a zero quaternion are left out. Everything is differentiable, the cameras too (with gsplat
+    their poses, not their intrinsics).
 
     Args:
         gaussians: one scene ``(N)``, or a batch ``(*B, N)``.
@@ -75,7 +76,9 @@ def render(
 
             pictures = render_cpu(gaussians, cameras, colors, features, antialias=antialias, threads=threads)
         case "gsplat":
-            raise BackendError("backend='gsplat' is not available yet; use backend='cpu'")
+            from da3gs.rendering._gsplat import render_gsplat
+
+            pictures = render_gsplat(gaussians, cameras, colors, features, antialias=antialias)
         case other:
             assert_never(other)
     device, dtype = gaussians.means.device, gaussians.means.dtype
@@ -146,7 +149,11 @@ def _choose(backend: Backend, gaussians: Gaussians) -> Literal["cpu", "gsplat"]:
     cuda = gaussians.means.is_cuda
     match backend:
         case "auto":
-            return "cpu"
+            if not cuda:
+                return "cpu"
+            from da3gs.rendering._gsplat import is_available
+
+            return "gsplat" if is_available() else "cpu"
         case "cpu":
             return "cpu"
         case "gsplat":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras, look_at
 from da3gs.gaussians import Gaussians
-from da3gs.rendering import Rendering, render
+from da3gs.rendering import Rendering, contributions, render
 from tests.unit import oracle
 
 HEIGHT, WIDTH = 33, 45
@@ -219,3 +219,20 @@ def test_steepest_descent_finds_a_splat() -> None:
         (render(dataclasses.replace(truth, means=means), camera).color - target).square().mean().backward()
         adam.step()
     assert (means.detach() - truth.means)[:, :2].abs().max() < 0.01
+
+
+def test_contributions_are_the_blending_weights() -> None:
+    """The oracle's weights summed over pixels, within what pixels in doubt may add or take."""
+    gaussians, camera = _splats(80, seed=8), _camera()
+    cameras = dataclasses.replace(
+        camera, world_to_cam=camera.world_to_cam.repeat(2, 1, 1), intrinsics=camera.intrinsics.repeat(2, 1, 1)
+    )
+    weights = torch.stack((torch.ones(HEIGHT, WIDTH), torch.linspace(0, 1, WIDTH).expand(HEIGHT, WIDTH)))
+    truth = oracle.draw(*(getattr(gaussians, n) for n in NAMES), camera.world_to_cam, camera.intrinsics, HEIGHT, WIDTH)
+    plain = contributions(gaussians, cameras[:1])
+    slack = 0.01 * (1 + int(truth.doubtful.sum()))
+    assert (plain - truth.weights.sum((1, 2))).abs().max() < slack
+    expected = (truth.weights * weights.sum(0)).sum((1, 2))
+    assert (contributions(gaussians, cameras, pixel_weights=weights) - expected).abs().max() < 2 * slack
+    behind = dataclasses.replace(gaussians, means=-gaussians.means.abs())
+    assert not contributions(behind, dataclasses.replace(cameras, world_to_cam=torch.eye(4).repeat(2, 1, 1))).any()

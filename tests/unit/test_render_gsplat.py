@@ -1,0 +1,124 @@
+"""The CUDA backend: how gsplat is called (anywhere), and that it draws as the CPU backend does (on a CUDA device)."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from da3gs.cameras import Cameras
+from da3gs.errors import BackendError
+from da3gs.gaussians import Gaussians
+from da3gs.rendering import render
+from da3gs.rendering._gsplat import render_gsplat
+
+NAMES = ("means", "scales", "quaternions", "opacities", "harmonics")
+
+
+def _splats(*shape: int) -> Gaussians:
+    generator = torch.Generator().manual_seed(1)
+    means = torch.randn(*shape, 3, generator=generator) + torch.tensor([0.0, 0.0, 4.0])
+    means[..., ::7, 0] = torch.nan
+    return Gaussians(
+        means=means,
+        scales=torch.exp(torch.randn(*shape, 3, generator=generator) - 2),
+        quaternions=torch.randn(*shape, 4, generator=generator),
+        opacities=torch.rand(*shape, generator=generator),
+        harmonics=torch.randn(*shape, 4, 3, generator=generator) * 0.3,
+    )
+
+
+def _cameras(*shape: int) -> Cameras:
+    k = torch.tensor([[50.0, 0, 22], [0, 55.0, 14], [0, 0, 1]])
+    poses = torch.eye(4).repeat(*shape, 1, 1) if shape else torch.eye(4)
+    if shape:
+        poses[..., 0, 3] = torch.linspace(-0.2, 0.2, poses[..., 0, 3].numel()).reshape(shape)
+    return Cameras(world_to_cam=poses, intrinsics=k.expand(*shape, 3, 3).clone(), height=30, width=40)
+
+
+def _like_gsplat(**arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """What gsplat's function returns for these arguments, with its shape rules, drawn by the CPU backend."""
+    means, poses = arguments["means"], arguments["viewmats"]
+    assert poses.shape[:-3] == means.shape[:-2]
+    assert arguments["opacities"].isfinite().all()
+    cameras = Cameras(
+        world_to_cam=poses, intrinsics=arguments["Ks"], height=arguments["height"], width=arguments["width"]
+    )
+    sh = arguments.get("sh_degree") is not None
+    colors = arguments["colors"]
+    picture = render(
+        Gaussians(
+            means=means,
+            scales=arguments["scales"],
+            quaternions=arguments["quats"],
+            opacities=arguments["opacities"],
+            harmonics=colors if sh else means.new_zeros(*means.shape[:-1], 1, 3),
+        ),
+        cameras,
+        background=arguments.get("backgrounds"),
+        features=None if sh else colors,
+        antialias=arguments["rasterize_mode"] == "antialiased",
+        backend="cpu",
+    )
+    if not sh:
+        assert picture.features is not None
+        return picture.features, picture.alpha[..., None], {}
+    return torch.cat((picture.color, picture.depth[..., None]), -1), picture.alpha[..., None], {}
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("gsplat")
+    module.rasterization = _like_gsplat  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gsplat", module)
+
+
+@pytest.mark.parametrize(("scenes", "views"), [((), ()), ((), (3,)), ((), (2, 3)), ((2,), (2,)), ((2,), (2, 3))])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_how_gsplat_is_called(
+    monkeypatch: pytest.MonkeyPatch, scenes: tuple[int, ...], views: tuple[int, ...], antialias: bool
+) -> None:
+    _pretend(monkeypatch)
+    gaussians, cameras = _splats(*scenes, 60), _cameras(*views)
+    features = torch.rand(*scenes, 60, 2)
+    background = torch.rand(*views, 3)
+    expected = render(gaussians, cameras, background=background, features=features, antialias=antialias)
+    got = render_gsplat(gaussians, cameras, background, features, antialias=antialias)
+    for name, picture in zip(("color", "depth", "alpha", "features"), got, strict=True):
+        assert torch.equal(picture, getattr(expected, name)), name
+
+
+def test_skew_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch)
+    cameras = _cameras()
+    cameras.intrinsics[0, 1] = 1.0
+    with pytest.raises(BackendError, match="skew"):
+        render_gsplat(_splats(5), cameras, torch.zeros(3), None, antialias=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("antialias", [False, True])
+def test_both_backends_draw_the_same(antialias: bool) -> None:
+    """Values to 1e-4 for all but one pixel in a hundred: there a splat at the 1/255 cut is in one, out of the other."""
+    gaussians, cameras = _splats(500), _cameras(3)
+    pictures = []
+    for device, backend in (("cpu", "cpu"), ("cuda", "gsplat")):
+        leaves = gaussians.to(device).map(lambda t: t.clone().requires_grad_())
+        poses = cameras.world_to_cam.to(device).requires_grad_()
+        moved = dataclasses.replace(cameras.to(device), world_to_cam=poses)
+        picture = render(leaves, moved, backend=backend, antialias=antialias, background=(0.1, 0.2, 0.3))
+        (picture.color.square().sum() + picture.depth.sum() + picture.alpha.sum()).backward()
+        pictures.append((picture.detach().to("cpu"), [getattr(leaves, n).grad.cpu() for n in NAMES], poses.grad.cpu()))
+    (ours, our_grads, our_pose), (theirs, their_grads, their_pose) = pictures
+    for name in ("color", "depth", "alpha"):
+        apart = (getattr(ours, name) - getattr(theirs, name)).abs()
+        assert apart.quantile(0.99) < 1e-4, name
+    good = gaussians.means.isfinite().all(-1)
+    for name, a, b in zip(NAMES, our_grads, their_grads, strict=True):
+        assert (a[good] - b[good]).norm() < 1e-2 * a[good].norm(), name
+    assert (our_pose - their_pose).norm() < 1e-2 * our_pose.norm()

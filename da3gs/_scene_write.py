@@ -41,12 +41,12 @@ _POINTS = 50_000  # of the COLMAP copy
 
 def write_scene(scene: Scene, path: Path, *, overwrite: bool, progress: Progress) -> None:
     """Fill a temporary folder and swap it in; whether ``path`` may be replaced has been decided."""
-    frames = _frames(scene)
+    frames, masked = scene_frames(scene), frozenset(_partial_masks(scene))
     steps: list[tuple[str, Callable[[Path], None]]] = [
         ("reference renders", lambda folder: _write_reference(scene, folder)),
         ("splats", lambda folder: _write_splats(scene, folder)),
         ("photos", lambda folder: _write_images(scene, frames, folder)),
-        ("cameras", lambda folder: _write_cameras(scene, frames, folder)),
+        ("cameras", lambda folder: write_cameras(scene, frames, folder, masked=masked)),
         ("depth", lambda folder: _write_depth(scene, folder)),
     ]
     with atomic_folder(path, overwrite=overwrite) as folder:
@@ -140,7 +140,8 @@ def _sizes(scene: Scene) -> list[tuple[int, int]]:
     return [(h, w) if h and w else (views.height, views.width) for h, w in views.sizes]
 
 
-def _frames(scene: Scene) -> list[Frame]:
+def scene_frames(scene: Scene) -> list[Frame]:
+    """What each photo is called in files, its size, and the intrinsics for that size."""
     frames, taken = [], set[str]()
     for index, (height, width) in enumerate(_sizes(scene)):
         stem = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", scene.views.names[index]).strip(". ")[:120] or "photo"
@@ -227,9 +228,12 @@ def given_cam_to_world(scene: Scene) -> Float[np.ndarray, "V 4 4"]:
     return poses
 
 
-def _write_cameras(scene: Scene, frames: list[Frame], folder: Path) -> None:
-    """transforms.json and COLMAP's model in the caller's world; cameras.json in that of scene.ply."""
-    poses, masks, names = given_cam_to_world(scene), _partial_masks(scene), [frame.name for frame in frames]
+def write_cameras(scene: Scene, frames: list[Frame], folder: Path, *, masked: frozenset[int] = frozenset()) -> None:
+    """Write transforms.json and COLMAP's model, in the caller's world, and cameras.json, in that of the splats.
+
+    Photos are named as if they lay in ``images/``, the masks of those whose position is in ``masked`` in ``masks/``.
+    """
+    poses, names = given_cam_to_world(scene), [frame.name for frame in frames]
     sizes = [(frame.height, frame.width) for frame in frames]
     intrinsics = np.stack([frame.intrinsics for frame in frames])
     content = transforms_content(
@@ -237,7 +241,7 @@ def _write_cameras(scene: Scene, frames: list[Frame], folder: Path) -> None:
         cam_to_world=poses,
         intrinsics=intrinsics,
         sizes=sizes,
-        per_frame=[{"mask_path": f"masks/{Path(n).stem}.png"} if i in masks else {} for i, n in enumerate(names)],
+        per_frame=[{"mask_path": f"masks/{Path(n).stem}.png"} if i in masked else {} for i, n in enumerate(names)],
     )
     save_transforms(folder / "transforms.json", content)
     inria = InriaCameras(

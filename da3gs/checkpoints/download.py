@@ -336,12 +336,15 @@ def _explained(error: Exception, card: ModelCard) -> Exception:
             return _offline(card, "HF_HUB_OFFLINE is set")
         case errors.HfHubHTTPError():
             status = getattr(getattr(error, "response", None), "status_code", "an error")
+            if status in (401, 403, 404):
+                return CheckpointError(f"{page} is not there, or not for everyone; look at it in a browser")
             return BackendError(f"the Hugging Face hub answers {status} for {card.repository}; try again later")
         case OSError() if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
             return error
-    if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"):
+    library = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+    if library and type(error).__name__.startswith(("Connect", "Proxy", "Unsupported", "Pool")):
         return _offline(card, type(error).__name__)
-    if isinstance(error, OSError):  # a connection that broke, or too few bytes
+    if library or isinstance(error, OSError):  # a connection that broke, or too few bytes
         return BackendError(
             f"the download of {card.name} broke off ({type(error).__name__}); the same command goes on where "
             f"it stopped: da3gs models download {card.name}"

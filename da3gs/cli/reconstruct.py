@@ -64,7 +64,7 @@ class Reconstruct(Command):
     """Photos to keep out of the model and to score afterwards."""
     upstream: Switch = False
     """The official behaviour to the letter."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the network computes in."""
     images: Literal["used", "original"] = "used"
     """Keep the photos in the scene as they were used, or at full size."""

@@ -12,8 +12,16 @@ import torch
 from torch import nn
 
 from da3gs.checkpoints import MODELS, ModelCard, checkpoint_card, load_model
+from da3gs.checkpoints.pickled import named_card
 from da3gs.errors import BackendError, InputError
 from da3gs.pipeline.settings import Device, Settings
+
+_PRECISIONS = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +46,7 @@ def loaded_model(model: str | Path | nn.Module | LoadedModel, settings: Settings
     device = chosen_device(settings.device)
     if isinstance(model, nn.Module):
         return LoadedModel(network=model.to(device).eval(), card=card_of(model, None))
-    precision = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
-    network = load_model(model, device=device, dtype=precision)
+    network = load_model(model, device=device, dtype=_PRECISIONS[settings.dtype])
     return LoadedModel(network=network, card=card_of(network, model))
 
 
@@ -48,20 +55,28 @@ def card_of(network: nn.Module, source: str | Path | None) -> ModelCard:
     if source is not None and str(source).lower() in MODELS and not Path(source).exists():
         return MODELS[str(source).lower()]
     name = getattr(getattr(network, "config", None), "name", type(network).__name__)
-    known = MODELS.get(name)
-    told = checkpoint_card(source) if source is not None and Path(source).is_file() else {}
-    parameters = sum(p.numel() for p in network.parameters())
+    path = None if source is None else Path(source)
+    told = checkpoint_card(path) if path is not None and path.is_file() else {}
+    known = MODELS.get(name) if path is None else named_card(path, name)
     return ModelCard(
-        name=str(told.get("name", name)),
+        name=_text(told.get("name"), known.name if known and not told else name),
         config=name,
         repository=None,
-        licence=str(told.get("licence", known.licence if known and not told else "unknown")),
-        commercial=bool(told.get("commercial", known.commercial if known and not told else False)),
-        parameters=parameters,
+        licence=_text(told.get("licence"), known.licence if known and not told else "unknown"),
+        commercial=told.get("commercial") is True if told else known is not None and known.commercial,
+        parameters=sum(p.numel() for p in network.parameters()),
         heads=known.heads if known else ("depth",),
-        resolution=int(told.get("resolution", known.resolution if known else 504)),
-        views=int(told.get("views", known.views if known else 8)),
+        resolution=_number(told.get("resolution"), known.resolution if known else 504, least=56),
+        views=_number(told.get("views"), known.views if known else 8, least=1),
     )
+
+
+def _text(value: object, otherwise: str) -> str:
+    return value[:80] if isinstance(value, str) and value else otherwise
+
+
+def _number(value: object, otherwise: int, *, least: int) -> int:
+    return value if isinstance(value, int) and least <= value <= 4096 else otherwise
 
 
 def chosen_device(device: Device) -> torch.device:

@@ -14,7 +14,7 @@ Splats = Literal["auto", "head", "depth"]
 Metric = Literal["auto", "on", "off"]
 Sky = Literal["drop", "shell"]
 Up = Literal["auto", "camera", "given"]
-DType = Literal["auto", "float32", "bfloat16"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 Images = Literal["used", "original"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 

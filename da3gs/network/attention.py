@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 ROPE_BASE = 100.0
 """Frequency base of the rotary position codes."""
+TOKENS_AT_ONCE = {"cpu": 4096, "other": 65536}
+"""How many tokens go through a layer together where no gradients are recorded: enough for full speed."""
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines (T, head width) of rotary codes, for a sequence of T tokens."""
@@ -51,13 +53,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None) -> Float[Tensor, "B T C"]:
         """Each token's weighted mean over all tokens of its sequence."""
+        return self.out(self.mixed(*self.projected(x, rotation)))
+
+    def projected(
+        self, x: Float[Tensor, "B T C"], rotation: Rotation | None
+    ) -> tuple[Float[Tensor, "B heads T D"], Float[Tensor, "B heads T D"], Float[Tensor, "B heads T D"]]:
+        """Queries, keys and values of tokens; each token's depend on nothing but itself and its position."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = apply_rope(query, rotation), apply_rope(key, rotation)
-        dtype = value.dtype
-        mixed = F.scaled_dot_product_attention(query.to(dtype), key.to(dtype), value)
-        return self.out(mixed.transpose(1, 2).flatten(-2))
+        return query.to(value.dtype), key.to(value.dtype), value
+
+    @staticmethod
+    def mixed(
+        query: Float[Tensor, "B heads T D"], key: Float[Tensor, "B heads T D"], value: Float[Tensor, "B heads T D"]
+    ) -> Float[Tensor, "B T C"]:
+        """Weighted means of values, heads side by side."""
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)
 
 
 class Mlp(nn.Module):
@@ -109,6 +122,42 @@ class Block(nn.Module):
         self.feed_forward_scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None) -> Float[Tensor, "B T C"]:
-        """The residual stream after this block, in the dtype it came in."""
+        """The residual stream after this block, in the dtype it came in.
+
+        Where no gradients are recorded it works on some tokens at a time; only queries, keys and values of a long
+        sequence have to be in memory together.
+        """
+        at_once = TOKENS_AT_ONCE["cpu" if x.device.type == "cpu" else "other"]
+        if torch.is_grad_enabled() or x.shape[0] * x.shape[1] <= at_once:
+            return self._whole(x, rotation)
+        result = torch.empty_like(x)
+        step = at_once // x.shape[1]
+        if step:
+            for i in range(0, len(x), step):
+                result[i : i + step] = self._whole(x[i : i + step], rotation)
+        else:
+            for i in range(len(x)):
+                self._long(x[i : i + 1], rotation, result[i : i + 1], at_once)
+        return result
+
+    def _long(
+        self, x: Float[Tensor, "1 T C"], rotation: Rotation | None, result: Float[Tensor, "1 T C"], at_once: int
+    ) -> None:
+        """Fill in the stream after this block for one sequence, in parts."""
+        parts = [slice(i, i + at_once) for i in range(0, x.shape[1], at_once)]
+        heads: tuple[Tensor, ...] = ()
+        for part in parts:
+            turn = None if rotation is None else (rotation[0][part], rotation[1][part])
+            projected = self.attention.projected(self.attention_norm(x[:, part]), turn)
+            heads = heads or tuple(p.new_empty(*p.shape[:2], x.shape[1], p.shape[-1]) for p in projected)
+            for whole, values in zip(heads, projected, strict=True):
+                whole[:, :, part] = values
+        mixed = self.attention.mixed(*heads)
+        del heads
+        for part in parts:
+            y = torch.addcmul(x[:, part], self.attention.out(mixed[:, part]), self.attention_scale)
+            result[:, part] = torch.addcmul(y, self.feed_forward(self.feed_forward_norm(y)), self.feed_forward_scale)
+
+    def _whole(self, x: Float[Tensor, "B T C"], rotation: Rotation | None) -> Float[Tensor, "B T C"]:
         x = torch.addcmul(x, self.attention(self.attention_norm(x), rotation), self.attention_scale)
         return torch.addcmul(x, self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_scale)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
-from da3gs.network import CONFIGS, DepthAnything3, ModelConfig, named_config
+from da3gs.network import CONFIGS, DepthAnything3, ModelConfig, attention, named_config
 from da3gs.network.attention import apply_rope, rope_rotation
 from da3gs.network.backbone import Backbone
 from da3gs.network.camera import decode_cameras, encode_cameras, normalized_cameras
@@ -259,6 +259,20 @@ def test_heads_in_small_parts_say_the_same(tiny: DepthAnything3, monkeypatch: py
         parts = tiny.raw(images(5), rays=True, splats=True)
     for name in ("depth", "rays", "splats"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("tokens", [3, 9, 20])
+def test_blocks_in_small_parts_say_the_same(tiny: DepthAnything3, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    """Three views of seven tokens: less than a view at a time, one, two."""
+    with torch.no_grad():
+        whole = tiny.raw(images(3))
+        monkeypatch.setitem(attention.TOKENS_AT_ONCE, "cpu", tokens)
+        parts = tiny.raw(images(3))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low = tiny.raw(images(3))
+    torch.testing.assert_close(parts.depth, whole.depth, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parts.pose_encoding, whole.pose_encoding, rtol=1e-4, atol=1e-5)
+    assert (low.depth / whole.depth).log().abs().max() < 0.15
 
 
 def test_cameras_make_a_difference_and_the_first_is_the_reference(tiny: DepthAnything3) -> None:

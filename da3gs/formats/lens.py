@@ -59,6 +59,8 @@ def lens_of(
         raise InputError(
             f"a camera's fx={fx:g}, fy={fy:g}, cx={cx:g}, cy={cy:g} make no sense for {width}x{height} pixels"
         )
+    if any(abs(d) > 1e4 for d in distortion):
+        raise InputError(f"a camera's distortion {distortion} makes no sense; give Brown-Conrady coefficients")
     kept = distortion if any(distortion) else ()
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     return Lens(intrinsics=matrix, height=height, width=width, distortion=tuple(float(d) for d in kept))

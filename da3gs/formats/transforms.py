@@ -140,7 +140,7 @@ def _number(value: object, where: str) -> float:
 
 
 def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
         raise InputError(f"{where} is {_shown(value)}; a path is needed")
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,33 @@ def test_broken_json(tmp_path, text):
         load_photos(tmp_path)
 
 
+def places_in(value: object) -> list[tuple[dict | list, object]]:
+    """Every (container, key) in a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = []
+    for key, below in items:
+        found += [(value, key), *places_in(below)]
+    return found
+
+
+def test_random_changes_raise_nothing_else(tmp_path):
+    strange = [None, True, -1, 0, 1e308, -1e308, 1e-300, 10**30, "", "x", "../x", "/", "a\0b", "\ud800", [], {}, [[]],
+               float("nan"), float("inf"), "images", "images/../images/0.png", "." * 5000]  # fmt: skip
+    content = posed_folder(tmp_path)
+    rng = random.Random(0)
+    for _ in range(150):
+        changed = json.loads(json.dumps(content))
+        container, key = rng.choice(places_in(changed))
+        container[key] = rng.choice(strange)
+        rewritten(tmp_path, changed)
+        try:
+            load_photos(tmp_path, resolution=98, views=1)
+        except InputError as error:
+            words = str(error)
+            assert len(words) < 400
+            assert words.isprintable()
+
+
 def test_links_that_lead_out(tmp_path):
     inside = tmp_path / "set"
     content = posed_folder(inside)
@@ -289,7 +317,8 @@ def test_colmap_paths_stay_inside(tmp_path):
 
 
 def test_desk_cameras_agree_between_its_two_forms():
-    ours, theirs = load_photos(shared("desk")), load_photos(shared("desk") / "sparse/0")
+    ours = load_photos(shared("desk"), views=6, resolution=252)
+    theirs = load_photos(shared("desk") / "sparse/0", views=6, resolution=252)
     assert (ours.kind, theirs.kind) == ("transforms", "colmap")
     assert ours.views.names == theirs.views.names
     assert ours.views.cameras is not None

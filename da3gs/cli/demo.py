@@ -12,6 +12,7 @@ from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
 SECONDS, FRAMES_A_SECOND = 2.5, 24.0
+ENLARGED = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Demo(Command):
                 scene,
                 video,
                 path="wander",
+                size=(ENLARGED * scene.cameras.width, ENLARGED * scene.cameras.height),
                 seconds=SECONDS,
                 fps=FRAMES_A_SECOND,
                 overwrite=self.overwrite,
@@ -62,19 +64,20 @@ class Demo(Command):
             seconds["video"] = time.perf_counter() - before
         seconds["total"] = time.perf_counter() - start
         facts = summary(scene, output, report, seconds)
-        session.result({**facts, "video": str(video), "frames": frames})
+        facts = {**facts, "video": str(video), "frames": frames}
         for line in summary_lines(scene, facts):
             session.print(line)
         session.print(f"{video}: {frames} frames")
-        if not report.passed:
-            return 1
-        for line in next_steps(output):
-            session.print(line)
-        if self.view:
+        if report.passed:
+            for line in next_steps(output):
+                session.print(line)
+        if self.view and report.passed:
             from da3gs.cli.view import show
 
-            show(scene, session)
-        return 0
+            show(scene, session, facts=facts)
+            return 0
+        session.result(facts)
+        return 0 if report.passed else 1
 
 
 def demo_photos() -> Path:

@@ -90,16 +90,15 @@ class Reconstruct(Command):
             report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
         seconds["total"] = time.perf_counter() - start
         facts = summary(scene, output, report, seconds)
-        session.result(facts)
         for line in summary_lines(scene, facts):
             session.print(line)
-        if not report.passed:
-            return 1
-        if self.view:
+        if self.view and report.passed:
             from da3gs.cli.view import show
 
-            show(scene, session)
-        return 0
+            show(scene, session, facts=facts)
+            return 0
+        session.result(facts)
+        return 0 if report.passed else 1
 
     def keywords(self) -> dict[str, Any]:
         """The flags as keywords of `da3gs.reconstruct`."""

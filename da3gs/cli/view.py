@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
@@ -17,6 +17,8 @@ from da3gs.errors import InputError
 if TYPE_CHECKING:
     from da3gs.gaussians import Gaussians
     from da3gs.scene import Scene
+
+USUAL_PORT = 8080
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class View(Command):
     """A scene folder, a splat file, or what `da3gs reconstruct` takes."""
     host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets others on the network in."""
-    port: Annotated[int, option("N")] = 8080
+    port: Annotated[int, option("N")] = USUAL_PORT
     """Port to listen on; 0 takes any free one."""
     no_browser: Switch = False
     """Do not open a browser window."""
@@ -72,14 +74,28 @@ def show(
     session: Session,
     *,
     host: str = "127.0.0.1",
-    port: int = 8080,
+    port: int | None = None,
     open_browser: bool = True,
+    facts: dict[str, Any] | None = None,
 ) -> None:
-    """Serve a scene until interrupted, and print the address when it is ready."""
+    """Serve a scene until interrupted, and print the address when it is ready.
+
+    Args:
+        port: None takes the usual one, or any other that is free.
+        facts: what else the one JSON object holds.
+    """
     from da3gs_viewer import view
+    from da3gs_viewer.address import check_address
+
+    if port is None:
+        try:
+            check_address(host, USUAL_PORT)
+            port = USUAL_PORT
+        except InputError:
+            port = 0
 
     def ready(url: str) -> None:
-        session.result({"url": url})
+        session.result({**(facts or {}), "url": url})
         session.print(f"{url}  (Ctrl-C ends it)")
         session.flush()
         session.release()

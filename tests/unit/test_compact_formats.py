@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import struct
@@ -11,7 +12,7 @@ import gsply
 import numpy as np
 import pytest
 import torch
-from gsply.spz import read_spz
+from gsply.spz import read_spz, write_spz
 
 from da3gs.errors import InputError
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians, splat_format
@@ -20,6 +21,7 @@ from da3gs.formats.spz import load_spz, save_spz
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
+from da3gs.pipeline._stranger import read_splats
 from tests.small_scene import small_gaussians
 
 COMPACT = (".splat", ".spz", ".compressed.ply")
@@ -148,6 +150,23 @@ def test_gsply_reads_spz_as_stored(tmp_path: Path) -> None:
     assert (theirs.means * torch.tensor([1.0, -1, -1]) - splats.means).abs().max() < 1e-5
 
 
+def test_what_gsply_writes_as_spz(tmp_path: Path) -> None:
+    splats = small_gaussians(400, 16)
+    data = gsply.GSData(
+        means=splats.means.numpy(),
+        scales=splats.scales.log().numpy(),
+        quats=splats.quaternions.numpy(),
+        opacities=torch.logit(splats.opacities).numpy(),
+        sh0=splats.harmonics[:, 0].numpy().copy(),
+        shN=splats.harmonics[:, 1:].numpy().copy(),
+    )
+    write_spz(str(tmp_path / "a.spz"), data, version=3)
+    again = load_spz(tmp_path / "a.spz")  # it stored our axes as if they were .spz's
+    assert (again.means * torch.tensor([1.0, -1, -1]) - splats.means).abs().max() < 1e-3
+    assert (again.scales.log() - splats.scales.log()).abs().max() < 0.04
+    assert (again.opacities - splats.opacities).abs().max() < 0.005
+
+
 @pytest.mark.parametrize("bands", [1, 4, 9, 16])
 def test_gsply_reads_compressed_ply(tmp_path: Path, bands: int) -> None:
     save_gaussians(small_gaussians(700, bands), tmp_path / "a.compressed.ply")
@@ -251,6 +270,23 @@ def test_broken_files_give_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_gaussians(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
+def test_flipped_bytes_are_told_or_harmless(tmp_path: Path, suffix: str) -> None:
+    """Whatever single bytes are changed to: splats, or one line; both readers."""
+    generator = np.random.default_rng(0)
+    path = tmp_path / f"a{suffix}"
+    save_gaussians(small_gaussians(40, 4), path)
+    sound = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(60):
+        data = sound.copy()
+        place = generator.integers(min(len(data), 1200), size=2)
+        data[place] = generator.integers(256, size=2)
+        path.write_bytes(data.tobytes())
+        for read in (load_gaussians, read_splats):
+            with contextlib.suppress(InputError):
+                read(path)
 
 
 @pytest.mark.parametrize("suffix", COMPACT)

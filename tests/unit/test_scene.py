@@ -16,6 +16,8 @@ from PIL import Image
 from da3gs.errors import InputError
 from da3gs.formats.inria import load_inria
 from da3gs.formats.ply import ply_comments
+from da3gs.formats.transforms import load_transforms
+from da3gs.photos.records import Original, Photo
 from da3gs.rendering import render
 from da3gs.scene import Scene, far_offset, load_scene
 from tests.small_scene import HEIGHT, WIDTH, small_cameras, small_scene, small_scene_folder
@@ -356,6 +358,48 @@ def test_nothing_stays_behind_when_writing_fails(scene: Scene, tmp_path: Path, m
     with pytest.raises(OSError, match="No space"):
         scene.save(tmp_path / "scene")
     assert not list(tmp_path.iterdir())
+
+
+def photo_at_full_size(index: int, height: int, width: int, intrinsics: np.ndarray | None) -> Photo:
+    """A photo whose original is a smooth picture of this size."""
+    ramp = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
+    used = (42, 30, 42, 42)[index], (56, 56, 40, 56)[index]
+    return Photo(
+        index=index,
+        name=f"photo {index}",
+        file=f"photo {index}.heic",
+        sha256="0" * 64,
+        original_height=height,
+        original_width=width,
+        height=used[0],
+        width=used[1],
+        focal_source=None,
+        original_intrinsics=intrinsics,
+        read=lambda: Original(image=ramp.astype(np.uint8), mask=None, intrinsics=intrinsics),
+    )
+
+
+def test_originals_at_full_size(scene: Scene, tmp_path: Path) -> None:
+    """Pictures and intrinsics are those of the full photo; what is loaded again is the size that was used."""
+    known = np.array([[333.0, 0, 150], [0, 334, 120], [0, 0, 1]])
+    sizes = ((168, 224), (120, 224), (252, 241), (168, 224))  # the third is 1 % wider than its used shape
+    photos = tuple(photo_at_full_size(i, h, w, known if i == 1 else None) for i, (h, w) in enumerate(sizes))
+    dataclasses.replace(scene, originals=photos).save(tmp_path / "scene")
+    frames = load_transforms(tmp_path / "scene" / "transforms.json").frames
+    assert [frame.file_path for frame in frames] == [f"images/photo {i}.jpg" for i in range(4)]
+    for frame, (height, width) in zip(frames, sizes, strict=True):
+        with Image.open(tmp_path / "scene" / frame.file_path) as picture:
+            assert picture.size == (width, height) == (frame.numbers["w"], frame.numbers["h"])
+            assert not picture.getexif()
+    assert frames[0].lens(0, 0).intrinsics.tolist() == [[240, 0, 108], [0, 248, 88], [0, 0, 1]]
+    assert frames[1].lens(0, 0).intrinsics.tolist() == known.tolist()
+    again = load_scene(tmp_path / "scene")
+    assert again.views.images.shape == scene.views.images.shape
+    torch.testing.assert_close(again.cameras.intrinsics[[0, 2, 3]], scene.cameras.intrinsics[[0, 2, 3]])
+    assert again.views.sizes == scene.views.sizes
+    assert torch.equal(again.views.masks[:3], scene.views.masks[:3])
+    ramp = torch.linspace(0, 1, 56)
+    assert (again.views.images[0, 0, 20] - ramp).abs().max() < 0.02
 
 
 def test_awkward_names(tmp_path: Path) -> None:

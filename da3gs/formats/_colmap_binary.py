@@ -12,7 +12,8 @@ from da3gs.errors import InputError
 from da3gs.formats.colmap import MODELS, ColmapCamera, ColmapImage, ColmapPoints
 
 _NAMES = {number: name for name, (number, _) in MODELS.items()}
-_COUNT, _CAMERA, _IMAGE, _POINT = (struct.Struct(f) for f in ("<Q", "<iiQQ", "<i4d3di", "<q3d3BdQ"))
+_COUNT, _CAMERA, _IMAGE = (struct.Struct(f) for f in ("<Q", "<iiQQ", "<i4d3di"))
+_POINT = np.dtype([("id", "<i8"), ("position", "<f8", 3), ("color", "u1", 3), ("error", "<f8"), ("length", "<u8")])
 _FEATURE = np.dtype([("position", "<f8", 2), ("point", "<i8")])
 _LARGEST_FILE = 4 << 30
 _LONGEST_NAME = 4096
@@ -96,18 +97,32 @@ def read_images(path: Path) -> list[ColmapImage]:
 def read_points(path: Path) -> ColmapPoints:
     """``points3D.bin``."""
     data = _Bytes(path)
-    count = data.count(_POINT.size)
-    ids, errors = np.zeros(count, np.int64), np.zeros(count)
-    positions, colors = np.zeros((count, 3)), np.zeros((count, 3), np.uint8)
-    tracks = []
-    pair = np.dtype("<i4")
+    count = data.count(_POINT.itemsize)
+    starts, lengths = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    at, end = data.at, len(data.data)
     for i in range(count):
-        ids[i], *numbers, errors[i], length = data.numbers(_POINT)
-        positions[i], colors[i] = numbers[:3], numbers[3:]
-        if length * 8 > len(data.data):
-            raise InputError(f"{path.name} is cut short: a point announces a track of {length}")
-        tracks.append(data.array(pair, 2 * length).reshape(-1, 2).astype(np.int64))
-    return ColmapPoints(ids=ids, positions=positions, colors=colors, errors=errors, tracks=tuple(tracks))
+        if at + _POINT.itemsize > end:
+            raise InputError(f"{path.name} is cut short: point {i} of {count} is not there")
+        (length,) = _COUNT.unpack_from(data.data, at + _POINT.itemsize - 8)
+        starts[i], lengths[i] = at, min(length, end)
+        at += _POINT.itemsize + 8 * length
+    if at > end:
+        raise InputError(f"{path.name} is cut short: the last of {count} points has no end")
+    everything = np.frombuffer(data.data, np.uint8)
+    places = starts[:, None] + np.arange(_POINT.itemsize)
+    heads = everything[places].view(_POINT).reshape(count)
+    in_track = np.zeros(end, bool)
+    in_track[data.at : at] = True
+    in_track[places] = False
+    pairs = everything[in_track].view("<i4").reshape(-1, 2)
+    return ColmapPoints(
+        ids=heads["id"].astype(np.int64),
+        positions=heads["position"].astype(np.float64),
+        colors=heads["color"].copy(),
+        errors=heads["error"].astype(np.float64),
+        track_lengths=lengths,
+        tracks=pairs.astype(np.int64),
+    )
 
 
 def written_cameras(cameras: Sequence[ColmapCamera]) -> Iterator[bytes]:
@@ -131,7 +146,10 @@ def written_images(images: Sequence[ColmapImage]) -> Iterator[bytes]:
 def written_points(points: ColmapPoints) -> Iterator[bytes]:
     """The bytes of ``points3D.bin``."""
     yield _COUNT.pack(len(points.ids))
-    for i, track in enumerate(points.tracks):
-        color = points.colors[i].tolist()
-        yield _POINT.pack(int(points.ids[i]), *points.positions[i], *color, points.errors[i], len(track))
-        yield track.astype("<i4").tobytes()
+    heads = np.zeros(len(points.ids), _POINT)
+    heads["id"], heads["position"], heads["color"] = points.ids, points.positions, points.colors
+    heads["error"], heads["length"] = points.errors, points.track_lengths
+    ends = np.cumsum(points.track_lengths).tolist()
+    pairs = points.tracks.astype("<i4")
+    for i, end in enumerate(ends):
+        yield heads[i].tobytes() + pairs[end - int(points.track_lengths[i]) : end].tobytes()

@@ -115,7 +115,8 @@ def read_points(path: Path) -> ColmapPoints:
         positions=np.array(positions, np.float64).reshape(-1, 3),
         colors=np.array(colors, np.uint8).reshape(-1, 3),
         errors=np.array(errors, np.float64),
-        tracks=tuple(tracks),
+        track_lengths=np.array([len(t) for t in tracks], np.int64),
+        tracks=np.concatenate([np.zeros((0, 2), np.int64), *tracks]),
     )
 
 
@@ -138,7 +139,9 @@ def written_images(images: Sequence[ColmapImage]) -> Iterator[bytes]:
 def written_points(points: ColmapPoints) -> Iterator[bytes]:
     """The bytes of ``points3D.txt``."""
     yield b"# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n"
-    for i, track in enumerate(points.tracks):
+    ends = np.cumsum(points.track_lengths).tolist()
+    for i, end in enumerate(ends):
+        track = points.tracks[end - int(points.track_lengths[i]) : end]
         color = " ".join(str(c) for c in points.colors[i].tolist())
         shown = " ".join(str(n) for n in track.reshape(-1).tolist())
         numbers = f"{_words(points.positions[i].tolist())} {color} {float(points.errors[i])!r}"

@@ -107,8 +107,10 @@ class ColmapPoints:
     """sRGB."""
     errors: Float[np.ndarray, " N"]
     """Mean reprojection error in pixels, -1 where unknown."""
-    tracks: tuple[Int[np.ndarray, "_t 2"], ...]
-    """For each point the (image number, feature index) pairs that show it."""
+    track_lengths: Int[np.ndarray, " N"]
+    """How many features show each point."""
+    tracks: Int[np.ndarray, "T 2"]
+    """(image number, feature index) of those features, point after point."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -170,7 +172,8 @@ def no_points() -> ColmapPoints:
         positions=np.zeros((0, 3)),
         colors=np.zeros((0, 3), np.uint8),
         errors=np.zeros(0),
-        tracks=(),
+        track_lengths=np.zeros(0, np.int64),
+        tracks=np.zeros((0, 2), np.int64),
     )
 
 
@@ -224,7 +227,8 @@ def pinhole_model(
             positions=positions.astype(np.float64),
             colors=np.full((count, 3), 128, np.uint8) if colors is None else colors,
             errors=np.full(count, -1.0),
-            tracks=(np.zeros((0, 2), np.int64),) * count,
+            track_lengths=np.zeros(count, np.int64),
+            tracks=np.zeros((0, 2), np.int64),
         )
     return ColmapModel(cameras=tuple(cameras.values()), images=tuple(images), points=points)
 

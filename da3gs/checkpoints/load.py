@@ -6,6 +6,7 @@ precision, or on another device, one tensor at a time is converted.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
@@ -115,19 +116,21 @@ def build_model(
     shapes = tensors.shapes if isinstance(tensors, StoredTensors) else {n: tuple(t.shape) for n, t in tensors.items()}
     _compare(our_shapes(config), shapes, config.name, source)
     low = _matrices(model) if dtype != torch.float32 else frozenset[str]()
+    kept = not low and torch.device(device).type == "cpu"
     state, broken = {}, []
-    for name in shapes:
-        tensor = tensors[name]
-        if tensor.dtype not in _PRECISIONS:
-            raise CheckpointError(
-                f"{source} holds {tensor.dtype} in {_public(name)}; weights are floating-point numbers"
-            )
-        if not _finite(tensor):
-            broken.append(_public(name))
-            continue
-        wanted = tensor.to(device=device, dtype=dtype if name in low else torch.float32)
-        # where others are converted, views of the file would keep all of it in memory
-        state[name] = wanted.clone() if low and wanted is tensor else wanted
+    with tensors.together() if kept and isinstance(tensors, StoredTensors) else contextlib.nullcontext():
+        for name in shapes:
+            tensor = tensors[name]
+            if tensor.dtype not in _PRECISIONS:
+                raise CheckpointError(
+                    f"{source} holds {tensor.dtype} in {_public(name)}; weights are floating-point numbers"
+                )
+            if not _finite(tensor):
+                broken.append(_public(name))
+                continue
+            wanted = tensor.to(device=device, dtype=dtype if name in low else torch.float32)
+            # where others are converted, views of the file would keep all of it in memory
+            state[name] = wanted.clone() if not kept and wanted is tensor else wanted
     if broken:
         raise CheckpointError(f"{source} holds values that are not finite in {_listed(broken)}; download it again")
     model.load_state_dict(state, assign=True)

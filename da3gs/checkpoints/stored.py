@@ -5,10 +5,11 @@ Their names and shapes come from the headers alone, so that what does not fit is
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -20,10 +21,11 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of one or several files by name; each access maps the tensor into memory afresh.
+    """The tensors of one or several files by name, as views of mapped files.
 
-    A tensor is a view of the mapped file: pages become resident when they are read, and go when nothing refers to the
-    tensor any more.
+    Pages become resident when they are read. Each access maps the file afresh, so that they go when nothing refers to
+    the tensor any more; within ``together`` all tensors of a file share one mapping, which takes the least where all of
+    them are kept.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -35,6 +37,7 @@ class StoredTensors(Mapping[str, Tensor]):
         self.metadata: dict[str, str] = {}
         """What the last file tells about itself."""
         self._files: dict[str, tuple[Path, str]] = {}
+        self._shared: dict[Path, Any] | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Shape by name."""
         for path in files:
@@ -55,9 +58,24 @@ class StoredTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """The tensor, mapped."""
         path, stored = self._files[name]
-        with _explained(path), safe_open(path, framework="pt", device="cpu") as file:
-            tensor: Tensor = file.get_tensor(stored)
-        return tensor
+        with _explained(path):
+            if self._shared is None:
+                with safe_open(path, framework="pt", device="cpu") as file:
+                    return cast(Tensor, file.get_tensor(stored))
+            if path not in self._shared:
+                self._shared[path] = safe_open(path, framework="pt", device="cpu").__enter__()
+            return cast(Tensor, self._shared[path].get_tensor(stored))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside the block each file is mapped once."""
+        self._shared = {}
+        try:
+            yield
+        finally:
+            for file in self._shared.values():
+                file.__exit__(None, None, None)
+            self._shared = None
 
     def __iter__(self) -> Iterator[str]:
         """The names."""

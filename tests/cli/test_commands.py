@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,27 @@ def test_reconstruct_looks_at_the_output_first(
     assert "small.scene" in refusal(capfd, "reconstruct", photos, "--model", "no such model", "-o", scene)
     assert "input" in refusal(capfd, "reconstruct", scene / "images", "-o", scene, "--overwrite")
     assert "does not exist" in refusal(capfd, "reconstruct", photos, "-o", tmp_path / "no" / "where")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(number: signal.Signals, photos: Path, model: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "da3gs", "reconstruct", str(photos), "--model", str(model), "-o", "s"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while process.poll() is None and "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -29,20 +29,17 @@ from da3gs.rendering._simd import (
     above,
     any_of,
     at_least,
-    at_most,
     below,
     both,
     broadcast,
-    exp2,
-    fused,
     load,
-    multiply_add,
     prefetch,
     select,
     store,
     take_next,
     total,
 )
+from da3gs.rendering._simd_math import at_most, exp2, fused, multiply_add
 
 SUMS = 10
 """Σ h, Σ hp, Σ hs, Σ hpp, Σ hps, Σ hss with h = dL/d(log2 α); then the gradients of red, green, blue and depth."""

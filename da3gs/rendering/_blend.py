@@ -15,21 +15,18 @@ from da3gs.rendering._simd import (
     above,
     any_of,
     at_least,
-    at_most,
     block_columns,
     block_rows,
     both,
     broadcast,
     but_not,
-    exp2,
-    fused,
     load,
-    multiply_add,
     prefetch,
     select,
     store,
     take_next,
 )
+from da3gs.rendering._simd_math import at_most, exp2, fused, multiply_add
 
 BLOCK = 4
 """Pixels are kept in blocks of 4 x 4, as planes of 16 floats: T, z, r, g, b and further channels; finished: T < 0."""

@@ -21,18 +21,13 @@ from da3gs.rendering._simd import (
     bits_of,
     both,
     broadcast,
-    ceiling,
-    floor,
-    larger,
     load,
     load_every_fourth,
     load_every_third,
-    log2,
-    smaller,
-    square_root,
     store,
     take_next,
 )
+from da3gs.rendering._simd_math import ceiling, floor, larger, log2, smaller, square_root
 
 RECORD = 16
 TILE = 16

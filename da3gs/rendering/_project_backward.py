@@ -21,13 +21,12 @@ from da3gs.rendering._simd import (
     load,
     load_every_fourth,
     load_every_third,
-    multiply_add,
     select,
-    square_root,
     store,
     take_next,
     total,
 )
+from da3gs.rendering._simd_math import multiply_add, square_root
 
 CHUNK = 1024
 CAMERA = 17
@@ -90,6 +89,22 @@ def _by_quaternion(g, w, x, y, z) -> tuple:
     gz = _TWO * (w * (g[3] - g[1]) + x * (g[2] + g[6]) + y * (g[5] + g[7]) - _TWO * z * (g[0] + g[4]))
     along = w * gw + x * gx + y * gy + z * gz
     return (gw - w * along) * shrink, (gx - x * along) * shrink, (gy - y * along) * shrink, (gz - z * along) * shrink
+
+
+@inline
+@typing.no_type_check
+def _turn(rows, p, gu, qw, qx, qy, qz) -> None:
+    """Gradient by the quaternion, from the projection rows and the gradient by their product with the rotation."""
+    gr = (
+        p[0] * gu[0] + p[3] * gu[3], p[0] * gu[1] + p[3] * gu[4], p[0] * gu[2] + p[3] * gu[5],
+        p[1] * gu[0] + p[4] * gu[3], p[1] * gu[1] + p[4] * gu[4], p[1] * gu[2] + p[4] * gu[5],
+        p[2] * gu[0] + p[5] * gu[3], p[2] * gu[1] + p[5] * gu[4], p[2] * gu[2] + p[5] * gu[5],
+    )  # fmt: skip
+    turn = _by_quaternion(gr, qw, qx, qy, qz)
+    store(rows, 16 * _TURN, turn[0])
+    store(rows, 16 * _TURN + 16, turn[1])
+    store(rows, 16 * _TURN + 32, turn[2])
+    store(rows, 16 * _TURN + 48, turn[3])
 
 
 @inline
@@ -237,16 +252,7 @@ def _back_sixteen(at, means, scales, quaternions, opacities, bands, camera, anti
     store(rows, 16 * _SCALE + 16, gv[1] * u[1] + gv[4] * u[4])
     store(rows, 16 * _SCALE + 32, gv[2] * u[2] + gv[5] * u[5])
     gu = (gv[0] * sx, gv[1] * sy, gv[2] * sz, gv[3] * sx, gv[4] * sy, gv[5] * sz)
-    gr = (
-        p[0] * gu[0] + p[3] * gu[3], p[0] * gu[1] + p[3] * gu[4], p[0] * gu[2] + p[3] * gu[5],
-        p[1] * gu[0] + p[4] * gu[3], p[1] * gu[1] + p[4] * gu[4], p[1] * gu[2] + p[4] * gu[5],
-        p[2] * gu[0] + p[5] * gu[3], p[2] * gu[1] + p[5] * gu[4], p[2] * gu[2] + p[5] * gu[5],
-    )  # fmt: skip
-    turn = _by_quaternion(gr, qw, qx, qy, qz)
-    store(rows, 16 * _TURN, turn[0])
-    store(rows, 16 * _TURN + 16, turn[1])
-    store(rows, 16 * _TURN + 32, turn[2])
-    store(rows, 16 * _TURN + 48, turn[3])
+    _turn(rows, p, gu, qw, qx, qy, qz)
     store(rows, 16 * _OPACITY, load(rows, 0) / (load(opacities, at) * _LN2))
     gp = (
         gu[0] * r[0] + gu[1] * r[1] + gu[2] * r[2], gu[0] * r[3] + gu[1] * r[4] + gu[2] * r[5],

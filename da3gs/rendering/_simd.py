@@ -6,7 +6,6 @@ what they mean. LLVM maps the 16 lanes to one AVX-512 register, two AVX or four 
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -23,18 +22,6 @@ _FLOATS = ir.VectorType(_FLOAT, LANES)
 _INTS = ir.VectorType(_INT, LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
 _CONTRACT = ("contract",)
-_LN2 = math.log(2)
-
-# 2^f on [-1/2, 1/2], relative error 2e-9 (Lawson iteration on Chebyshev nodes)
-_EXP2 = (
-    1.000000000554169,
-    0.6931472057372664,
-    0.24022646890630578,
-    0.05550328776966729,
-    0.009618488957482407,
-    0.0013399931218765967,
-    0.00015345811906928436,
-)
 
 
 class _Floats(types.Type):
@@ -61,22 +48,26 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, kind, _BITS)
 
 
-def _constant(values: list[float]) -> ir.Constant:
+def constant(values: list[float]) -> ir.Constant:
+    """A vector known when compiling."""
     return ir.Constant(_FLOATS, [ir.Constant(_FLOAT, v) for v in values])
 
 
-def _broadcast(builder: Any, value: Any) -> Any:
+def spread_out(builder: Any, value: Any) -> Any:
+    """The scalar in all lanes."""
     first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(_INT, 0))
     return builder.shuffle_vector(first, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
 
 
-def _as_vector(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def as_vector(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """A vector as it is, a number of any kind in all lanes."""
     if kind == FLOATS:
         return value
-    return _broadcast(builder, context.cast(builder, value, kind, types.float32))
+    return spread_out(builder, context.cast(builder, value, kind, types.float32))
 
 
-def _call(builder: Any, name: str, result: Any, arguments: Any) -> Any:
+def call_llvm(builder: Any, name: str, result: Any, arguments: Any) -> Any:
+    """Call an intrinsic of LLVM."""
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(result, [a.type for a in arguments]), name
     )
@@ -95,7 +86,7 @@ def _arithmetic(symbol: Callable[..., Any], emit: Callable[..., Any]) -> None:
     infer_global(symbol)(Template)
 
     def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        values = [_as_vector(context, builder, k, v) for k, v in zip(sig.args, arguments, strict=True)]
+        values = [as_vector(context, builder, k, v) for k, v in zip(sig.args, arguments, strict=True)]
         return emit(builder, *values)
 
     for kinds in ((_Floats, _Floats), (_Floats, types.Number), (types.Number, _Floats)):
@@ -166,7 +157,7 @@ def broadcast(typingctx: Any, value: Any) -> Any:
     """The same float in all lanes."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return _broadcast(builder, arguments[0])
+        return spread_out(builder, arguments[0])
 
     return FLOATS(types.float32), emit
 
@@ -174,99 +165,13 @@ def broadcast(typingctx: Any, value: Any) -> Any:
 @intrinsic
 def block_columns(typingctx: Any) -> Any:
     """The column of each lane in a block of 4 x 4 pixels."""
-    return FLOATS(), lambda context, builder, sig, arguments: _constant([float(i % 4) for i in range(LANES)])
+    return FLOATS(), lambda context, builder, sig, arguments: constant([float(i % 4) for i in range(LANES)])
 
 
 @intrinsic
 def block_rows(typingctx: Any) -> Any:
     """The row of each lane in a block of 4 x 4 pixels."""
-    return FLOATS(), lambda context, builder, sig, arguments: _constant([float(i // 4) for i in range(LANES)])
-
-
-@intrinsic
-def multiply_add(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
-    """``first * second + third``, rounded once."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        vectors = [_as_vector(context, builder, k, v) for k, v in zip(sig.args, arguments, strict=True)]
-        return _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, vectors)
-
-    return FLOATS(first, second, third), emit
-
-
-def _extreme(builder: Any, predicate: str, x: Any, y: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(predicate, x, y), x, y)
-
-
-@intrinsic
-def fused(typingctx: Any, first: Any, second: Any, third: Any) -> Any:
-    """``first * second + third`` of three float32, rounded once."""
-    kinds = (types.float32,) * 3
-    return types.float32(*kinds), lambda context, builder, sig, arguments: _call(
-        builder, "llvm.fma.f32", _FLOAT, arguments
-    )
-
-
-def _one_argument(name: str) -> Any:
-    """The intrinsic that applies an LLVM function to each lane."""
-
-    @intrinsic
-    def apply(typingctx: Any, value: Any) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            return _call(builder, f"llvm.{name}.v{LANES}f32", _FLOATS, arguments)
-
-        return FLOATS(FLOATS), emit
-
-    return apply
-
-
-square_root = _one_argument("sqrt")
-ceiling = _one_argument("ceil")
-floor = _one_argument("floor")
-absolute = _one_argument("fabs")
-
-
-def _choice(predicate: str) -> Any:
-    """The intrinsic that picks one of two values in each lane; the second where either is NaN."""
-
-    @intrinsic
-    def pick(typingctx: Any, first: Any, second: Any) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            vectors = [_as_vector(context, builder, k, v) for k, v in zip(sig.args, arguments, strict=True)]
-            return _extreme(builder, predicate, *vectors)
-
-        return FLOATS(first, second), emit
-
-    return pick
-
-
-smaller = _choice("<")
-larger = _choice(">")
-
-
-@intrinsic
-def log2(typingctx: Any, value: Any) -> Any:
-    """The logarithm to base 2 of each lane, absolute error 1e-7; for positive normal numbers only."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        def whole(number: int) -> Any:
-            return ir.Constant(_INTS, [number] * LANES)
-
-        bits = builder.bitcast(arguments[0], _INTS)
-        # the exponent that leaves a mantissa m in [0.707, 1.414): bits relative to those of sqrt(1/2)
-        step = builder.ashr(builder.sub(bits, whole(0x3F3504F3)), whole(23))
-        mantissa = builder.bitcast(builder.sub(bits, builder.shl(step, whole(23))), _FLOATS)
-        one = _constant([1.0] * LANES)
-        t = builder.fdiv(builder.fsub(mantissa, one), builder.fadd(mantissa, one))
-        tt = builder.fmul(t, t)
-        # log2 m = 2 / ln 2 (t + t³/3 + t⁵/5 + ...), |t| < 0.172
-        result = _constant([2 / (9 * _LN2)] * LANES)
-        for power in (7, 5, 3, 1):
-            addend = _constant([2 / (power * _LN2)] * LANES)
-            result = _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, [result, tt, addend])
-        return _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, [result, t, builder.sitofp(step, _FLOATS)])
-
-    return FLOATS(FLOATS), emit
+    return FLOATS(), lambda context, builder, sig, arguments: constant([float(i // 4) for i in range(LANES)])
 
 
 @intrinsic
@@ -279,38 +184,9 @@ def bits_of(typingctx: Any, mask: Any) -> Any:
     return types.uint32(MASK), emit
 
 
-@intrinsic
-def at_most(typingctx: Any, value: Any, bound: Any) -> Any:
-    """The smaller of each lane and the scalar ``bound``."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return _extreme(builder, "<", arguments[0], _broadcast(builder, arguments[1]))
-
-    return FLOATS(FLOATS, types.float32), emit
-
-
-@intrinsic
-def exp2(typingctx: Any, exponent: Any) -> Any:
-    """2 to the power of each lane, relative error 1e-7; exponents below -30 count as -30, above 126 they wrap."""
-
-    def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        magic = _constant([12582912.0] * LANES)  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-        x = _extreme(builder, ">", arguments[0], _constant([-30.0] * LANES))
-        shifted = builder.fadd(x, magic)
-        fraction = builder.fsub(x, builder.fsub(shifted, magic))
-        result = _constant([_EXP2[-1]] * LANES)
-        for coefficient in _EXP2[-2::-1]:
-            addend = _constant([coefficient] * LANES)
-            result = _call(builder, f"llvm.fma.v{LANES}f32", _FLOATS, [result, fraction, addend])
-        steps = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * LANES))
-        return builder.bitcast(builder.add(builder.bitcast(result, _INTS), steps), _FLOATS)
-
-    return FLOATS(FLOATS), emit
-
-
 def _comparison(predicate: str) -> Callable[..., Any]:
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.fcmp_ordered(predicate, arguments[0], _broadcast(builder, arguments[1]))
+        return builder.fcmp_ordered(predicate, arguments[0], spread_out(builder, arguments[1]))
 
     return emit
 

@@ -134,6 +134,16 @@ def test_display_p3_becomes_srgb(tmp_path):
     np.testing.assert_array_equal(read_picture(plain).image, wide)
 
 
+def test_heic_that_names_its_colours_by_numbers(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    inside = np.full((64, 64, 3), (120, 90, 60), np.uint8)
+    wide = (encode_srgb(decode_srgb(inside / 255.0) @ np.linalg.inv(to_bt709("p3")).T) * 255 + 0.5).astype(np.uint8)
+    image = pillow_heif.from_pillow(Image.fromarray(wide))
+    numbers = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6, "full_range_flag": 1}
+    image.save(tmp_path / "a.heic", quality=100, chroma=444, **numbers)
+    assert np.abs(read_picture(tmp_path / "a.heic").image.astype(int) - inside).max() <= 3
+
+
 def test_srgb_profile_changes_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = save(tmp_path / "a.png", icc_profile=profile)

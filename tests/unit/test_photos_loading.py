@@ -16,11 +16,12 @@ from PIL import Image
 import da3gs
 from da3gs.errors import InputError
 from da3gs.formats.lens import lens_of
+from da3gs.formats.video import save_video
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.naming import natural_key, shown, unique_stems
 from da3gs.photos.picking import covering, evenly
 from da3gs.photos.undistort import distorted, undistorted, undistorted_intrinsics
-from tests.unit.pictures import save, textured
+from tests.unit.pictures import posed_folder, save, textured
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 
@@ -220,6 +221,18 @@ def test_a_zip(tmp_path, monkeypatch):
     del photos
     gc.collect()
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_zips_of_other_things(tmp_path):
+    posed_folder(tmp_path / "set")
+    files = {f"deep/set/{f.relative_to(tmp_path / 'set')}": f.read_bytes() for f in (tmp_path / "set").rglob("*.*")}
+    loaded = load_photos(zipped(tmp_path / "posed.zip", files))
+    assert loaded.kind == "transforms"
+    assert loaded.views.cameras is not None
+    save_video(tmp_path / "a.mp4", [textured(seed=i) for i in range(10)], fps=10.0)
+    loaded = load_photos(zipped(tmp_path / "clip.zip", {"a.mp4": (tmp_path / "a.mp4").read_bytes()}), views=2)
+    assert loaded.kind == "video"
+    assert loaded.photos[0].original().shape == (64, 96, 3)
 
 
 def link_entry(name: str, target: str) -> tuple[zipfile.ZipInfo, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,10 @@ SUFFIXES = (".mp4", ".gif", ".png", "/")
 
 _MAX_FRAMES = 100_000
 _PREVIEW_SIDE = 160
+_MOST_UNSEEN = 0.015
+"""How much less of the picture may be covered than in the central photo."""
+_NEAREST = 0.3
+"""How near a path may come to things, in units of how near the central photo is to its nearest."""
 
 
 def render_path(
@@ -141,14 +146,32 @@ def _camera_index(scene: Scene | Gaussians, camera: str | int) -> int:
 
 
 def _path(gaussians: Gaussians, photos: Cameras, name: str, frames: int, backend: Backend) -> Cameras:
-    """The cameras of the path; it turns about what the photos show."""
+    """The cameras of the path; it turns about what the photos show.
+
+    Closed paths shrink until they see hardly more than the central photo of what no photo saw, and touch nothing.
+    """
     if name not in PATH_NAMES:
         raise InputError(f"unknown camera path {name!r}; choose one of {', '.join(PATH_NAMES)}")
-    focus = None
-    if name in ("wander", "spiral", "orbit", "ellipse") and len(photos):
-        home = home_of(photos)
-        focus = _seen_point(gaussians, photos if name in ("orbit", "ellipse") else photos[[home]], backend)
-    return camera_path(cast(PathName, name), photos, frames=frames, focus=focus)
+    plan = functools.partial(camera_path, cast(PathName, name), photos, frames=frames)
+    if name not in ("wander", "spiral", "orbit", "ellipse") or not len(photos):
+        return plan()
+    home = home_of(photos)
+    focus = _seen_point(gaussians, photos if name in ("orbit", "ellipse") else photos[[home]], backend)
+    covered, near = _sight(gaussians, photos[home], backend)
+    for reach in (1.0, 0.7, 0.5, 0.35):
+        path = plan(focus=focus, reach=reach)
+        sights = [_sight(gaussians, path[i], backend) for i in range(0, frames, -(-frames // 8))]
+        if all(c > covered - _MOST_UNSEEN and n > _NEAREST * near for c, n in sights):
+            break
+    return path
+
+
+def _sight(gaussians: Gaussians, camera: Cameras, backend: Backend) -> tuple[float, float]:
+    """Which part of the picture is covered, and how near its nearest things are."""
+    picture = render(gaussians, _preview(camera), backend=backend)
+    seen = picture.depth[picture.alpha > 0.5]
+    nearest = float(seen.float().cpu().quantile(0.02)) if seen.numel() else 0.0
+    return float(picture.alpha.mean()), nearest
 
 
 def _seen_point(gaussians: Gaussians, photos: Cameras, backend: Backend) -> Float[Tensor, "3"] | None:

@@ -51,6 +51,7 @@ def camera_path(
     frames: int,
     focus: Float[Tensor, "3"] | None = None,
     up: Float[Tensor, "3"] | None = None,
+    reach: float = 1.0,
 ) -> Cameras:
     """The cameras of a video through the scene that ``cameras`` photographed.
 
@@ -64,6 +65,7 @@ def camera_path(
         frames: how many; the official modes (``da3gs.rendering.upstream_trajectories``) ignore it.
         focus: what to look at; where the photos' viewing lines come closest, when absent.
         up: which way is up in the world; the mean of the photos' up sides, when absent.
+        reach: how wide the closed paths are, 1 as planned; less where they would see what no photo saw.
 
     Raises:
         InputError: no camera, an unknown name, or no frame.
@@ -85,7 +87,7 @@ def camera_path(
             mode: UpstreamMode = name
             return upstream_path(mode, cameras)
         case "wander" | "orbit" | "spiral" | "ellipse":
-            setting = _setting(cameras, focus, up)
+            setting = _setting(cameras, focus, up, reach)
         case other:
             assert_never(other)
     turn = torch.arange(frames, dtype=torch.float64) / frames * 2 * math.pi
@@ -97,9 +99,9 @@ def camera_path(
             curve = (radius * (3 * turn).sin(), radius * (3 * turn).cos() / 2, (turn.cos() - 1) / 8)
             path = _around_home(setting, torch.stack(curve, -1))
         case "orbit":
-            path = _orbit(setting, frames)
+            path = _orbit(setting, frames, reach)
         case "ellipse":
-            path = _ellipse(setting, turn)
+            path = _ellipse(setting, turn, reach)
         case other:
             assert_never(other)
     return _with_poses(cameras, path, cameras.intrinsics[setting.home].expand(frames, 3, 3))
@@ -129,7 +131,7 @@ def home_of(cameras: Cameras) -> int:
     return int((centers - centers.mean(0)).norm(dim=-1).argmin())
 
 
-def _setting(cameras: Cameras, focus: Tensor | None, up: Tensor | None) -> _Setting:
+def _setting(cameras: Cameras, focus: Tensor | None, up: Tensor | None, width: float) -> _Setting:
     poses = rigid_inverse(cameras.world_to_cam.detach().cpu().double())
     centers = poses[:, :3, 3]
     target = focus_of(cameras.to("cpu")) if focus is None else focus.detach().cpu().double()
@@ -146,7 +148,7 @@ def _setting(cameras: Cameras, focus: Tensor | None, up: Tensor | None) -> _Sett
         up=torch.nn.functional.normalize(upward, dim=0),
         home=home,
         distance=distance,
-        reach=min(max(reach, 0.05 * distance), 0.2 * distance),
+        reach=width * min(max(reach, 0.05 * distance), 0.2 * distance),
     )
 
 
@@ -168,7 +170,7 @@ def _around_home(setting: _Setting, curve: Tensor) -> Tensor:
     return torch.cat((torch.cat((rotation, eyes[..., None]), -1), looking[:, 3:]), -2)
 
 
-def _orbit(setting: _Setting, frames: int) -> Tensor:
+def _orbit(setting: _Setting, frames: int, reach: float) -> Tensor:
     """Round the focus about the up axis, at the distance and height of the photos nearest in angle."""
     offsets = setting.poses[:, :3, 3] - setting.focus
     height = offsets @ setting.up
@@ -181,11 +183,11 @@ def _orbit(setting: _Setting, frames: int) -> Tensor:
     ordered = angle.sort().values
     gaps = torch.cat((ordered[1:] - ordered[:-1], ordered[:1] + 2 * math.pi - ordered[-1:]))
     step = torch.arange(frames, dtype=torch.float64) / frames
-    if len(angle) >= 4 and float(gaps.max()) < math.radians(100):
+    if len(angle) >= 4 and float(gaps.max()) < math.radians(100) and reach == 1:
         way, width = 2 * math.pi * step, math.radians(30)
     else:
         least = math.radians(8)
-        low, high = min(float(angle.min()), -least), max(float(angle.max()), least)
+        low, high = reach * min(float(angle.min()), -least), reach * max(float(angle.max()), least)
         middle, half = (high + low) / 2, (high - low) / 2
         way = middle + half * torch.sin(2 * math.pi * step - math.asin(middle / half))  # starts at the home photo
         width = max(math.radians(10), (high - low) / 6)
@@ -196,7 +198,7 @@ def _orbit(setting: _Setting, frames: int) -> Tensor:
     return _looking(setting, setting.focus + radius[:, None] * around + rise[:, None] * setting.up)
 
 
-def _ellipse(setting: _Setting, turn: Tensor) -> Tensor:
+def _ellipse(setting: _Setting, turn: Tensor, reach: float) -> Tensor:
     """The ellipse that fits the photos' centres, in the plane across the mean view."""
     centers = setting.poses[:, :3, 3]
     middle = centers.mean(0)
@@ -207,7 +209,7 @@ def _ellipse(setting: _Setting, turn: Tensor) -> Tensor:
     moved = centers - middle
     wide, high = (float((moved @ axis).square().mean().sqrt()) * math.sqrt(2) for axis in (right, down))
     least, most = 0.03 * setting.distance, setting.distance
-    wide, high = min(max(wide, least), most), min(max(high, least / 2), most)
+    wide, high = reach * min(max(wide, least), most), reach * min(max(high, least / 2), most)
     return _looking(setting, middle + wide * turn.sin()[:, None] * right - high * turn.cos()[:, None] * down)
 
 

@@ -28,6 +28,7 @@ from da3gs.checkpoints.convert import (
 )
 from da3gs.checkpoints.download import cached_folder
 from da3gs.checkpoints.stored import StoredTensors, folder_files, json_object, load_json
+from da3gs.checkpoints.trust import checked_config
 from da3gs.checkpoints.zoo import MODELS, ModelCard, model_card
 from da3gs.errors import CheckpointError, InputError
 from da3gs.network.config import (
@@ -183,9 +184,9 @@ def _read(path: Path) -> tuple[ModelConfig | NestedConfig, StoredTensors]:
     own = tensors.metadata.get("format", "")
     if own == FORMAT:
         try:
-            return config_from_dict(json_object(tensors.metadata.get("config", ""), path.name)), tensors
+            return checked_config(config_from_dict(json_object(tensors.metadata.get("config", ""), path.name))), tensors
         except InputError as error:
-            raise CheckpointError(f"{path.name}: {error}") from error
+            raise CheckpointError(f"{path.name} tells of no network: {error}; convert it again") from error
     if own.startswith("da3gs-"):
         raise CheckpointError(f"{path.name} has format {own[:20]!r}, newer than this da3gs; update da3gs")
     name = path.name or str(path)

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import parity_functions, parity_network
-from benchmarks.parity_cases import Case, CaseError, Verdict, load_case, with_ties
+from benchmarks.parity_cases import Case, CaseError, Verdict, judged, load_case, with_ties
+from benchmarks.parity_trace import intermediate_values
 from da3gs.errors import Da3gsError
 
 KINDS: dict[str, Callable[[Case], dict]] = {
@@ -46,16 +47,23 @@ def verdicts(case: Case) -> list[Verdict]:
     return with_ties(case, KINDS[kind](case))
 
 
-def run(path: Path, *, quiet: bool = False) -> bool:
+def _on_the_way(case: Case) -> list[Verdict]:
+    """Verdicts on the intermediate values that this code has too."""
+    values = intermediate_values(case) if case.meta.get("kind") == "network" and case.names("mid") else {}
+    return [v for v in judged(case, values, group="mid") if v.array.removeprefix("mid/") in values]
+
+
+def run(path: Path, *, quiet: bool = False, mid: bool = False) -> bool:
     """Compare one file and print what came out; whether all of it holds."""
     start = time.perf_counter()
     try:
         case = load_case(path)
         found = verdicts(case)
+        between = _on_the_way(case) if mid else []
     except (CaseError, Da3gsError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         print(f"{path.stem}: FAIL {type(error).__name__}: {error}")
         return False
-    for verdict in found:
+    for verdict in (*between, *found):
         if not (quiet and verdict.ok):
             print(f"{case.name} {verdict.array}: {verdict.text} {'ok' if verdict.ok else 'FAIL'}")
     held = sum(v.ok for v in found)
@@ -70,11 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz")
     parser.add_argument("--quiet", action="store_true", help="print only outputs that do not hold, and a line a file")
+    parser.add_argument("--mid", action="store_true", help="also compare the values on the way, for finding a fault")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    results = [run(path, quiet=options.quiet) for path in options.files]
+    results = [run(path, quiet=options.quiet, mid=options.mid) for path in options.files]
     print(f"{sum(results)} of {len(results)} files hold")
     return 0 if all(results) else 1
 

@@ -270,9 +270,7 @@ def trajectory(case: Case) -> Outputs:
     o = case.checked_options("modes")
     height, width = (int(side) for side in case.arrays["in/image_hw"])
     found: Outputs = {}
-    for length in ("long", "short"):
-        if f"in/extrinsics_{length}" not in case:
-            continue
+    for length in (name.removeprefix("extrinsics_") for name in case.names("in") if name.startswith("extrinsics_")):
         world_to_cam, intrinsics = case.tensor(f"extrinsics_{length}")[0], case.tensor(f"intrinsics_{length}")[0]
         for mode in o["modes"]:
             path = upstream_path(mode, _cameras(world_to_cam, intrinsics, height, width))

@@ -18,6 +18,7 @@ from da3gs.network.camera import normalized_cameras
 from da3gs.network.config import (
     BackboneConfig,
     CameraConfig,
+    FeedForwardKind,
     HeadConfig,
     ModelConfig,
     NestedConfig,
@@ -33,20 +34,26 @@ from da3gs.photos.sizing import batch_cropped, sized
 from da3gs.prediction import Prediction
 
 Outputs = dict[str, Any]
+_FEED_FORWARD: dict[str, FeedForwardKind] = {"mlp": "mlp", "swiglu": "swiglu", "swiglufused": "swiglu"}
 _NETWORK_OPTIONS = ("infer_gs", "use_ray_pose", "ref_view_strategy", "export_feat_layers")
 
 
 def network_outputs(case: Case) -> Outputs:
     """What the network says about a ``network`` case."""
     options = case.checked_options(*_NETWORK_OPTIONS)
-    images = case.tensor("images_u8").float() / 255
-    images = (images if images.ndim == 5 else images[None]).permute(0, 1, 4, 2, 3)
+    images = case_images(case)
     given = None
     if "in/extrinsics" in case:
-        given = _cameras(case.tensor("extrinsics"), case.tensor("intrinsics"), images)
+        given = case_cameras(case.tensor("extrinsics"), case.tensor("intrinsics"), images)
     model = filled_model(case)
     with torch.no_grad():
         return _outputs(model, images, given, options, case.generator)[0]
+
+
+def case_images(case: Case) -> Tensor:
+    """The images of a ``network`` case in [0, 1], with a batch axis."""
+    images = case.tensor("images_u8").float() / 255
+    return (images if images.ndim == 5 else images[None]).permute(0, 1, 4, 2, 3)
 
 
 def api_outputs(case: Case) -> Outputs:
@@ -66,7 +73,7 @@ def api_outputs(case: Case) -> Outputs:
     images = torch.stack([torch.from_numpy(p).float() / 255 for p in cropped]).permute(0, 3, 1, 2)[None]
     given = None
     if posed:
-        given = _cameras(case.tensor("extrinsics"), torch.stack([torch.from_numpy(k) for k in moved or []]), images)
+        given = case_cameras(case.tensor("extrinsics"), torch.stack([torch.from_numpy(k) for k in moved or []]), images)
     model = filled_model(case)
     with torch.no_grad():
         normalized = None if given is None else normalized_cameras(given)
@@ -151,7 +158,8 @@ def splat_outputs(gaussians: Gaussians, prefix: str) -> Outputs:
     }
 
 
-def _cameras(world_to_cam: Tensor, intrinsics: Tensor, images: Tensor) -> Cameras:
+def case_cameras(world_to_cam: Tensor, intrinsics: Tensor, images: Tensor) -> Cameras:
+    """A case's cameras with a batch axis, for these images."""
     return Cameras(
         world_to_cam=world_to_cam.float()[None],
         intrinsics=intrinsics.float()[None],
@@ -218,7 +226,7 @@ def _changed_config(base: ModelConfig, left: dict[str, dict[str, Any]], name: st
         width=take("vit", "embed_dim", b.width),
         depth=take("vit", "depth", b.depth),
         heads=take("vit", "num_heads", b.heads),
-        feed_forward=b.feed_forward,
+        feed_forward=_FEED_FORWARD[take("vit", "ffn_layer", b.feed_forward)],
         out_layers=take("net", "out_layers", b.out_layers),
         global_from=from_block("alt_start", b.global_from),
         qk_norm_from=from_block("qknorm_start", b.qk_norm_from),

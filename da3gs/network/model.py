@@ -129,8 +129,9 @@ class DepthAnything3(nn.Module):
             seen = torch.ones_like(sky[0])
             if raw.sizes is not None:
                 seen = inside(raw.sizes, height, width, depth.device)
-            for i in range(len(depth)):
-                depth[i, seen] = filled_sky(depth[i, seen], sky[i, seen], generator=generator if upstream else None)
+            for scenes in [slice(None)] if upstream else [slice(i, i + 1) for i in range(len(depth))]:
+                values, theirs = depth[scenes][:, seen], sky[scenes][:, seen]
+                depth[scenes, seen] = filled_sky(values, theirs, generator=generator if upstream else None)
             sky = raw.sky >= _UPSTREAM_SKY if upstream else sky
         return Prediction(depth=depth, confidence=raw.confidence, sky=sky, cameras=cameras, gaussians=gaussians)
 

@@ -64,7 +64,7 @@ class NestedDepthAnything3(nn.Module):
 
     def raw(
         self,
-        images: Float[Tensor, "1 V 3 H W"],
+        images: Float[Tensor, "B V 3 H W"],
         cameras: Cameras | None = None,
         *,
         rays: bool = False,
@@ -108,12 +108,12 @@ class NestedDepthAnything3(nn.Module):
             seen = inside(raw.geometry.sizes, sky.shape[-2], sky.shape[-1], sky.device)
         metres = metric_depth(metric.depth, geometry.cameras.intrinsics)
         scale = metric_scale(
-            geometry.depth[0, seen], geometry.confidence[0, seen], metres[0, seen], sky[0, seen], generator=drawn
+            geometry.depth[:, seen], geometry.confidence[:, seen], metres[:, seen], sky[:, seen], generator=drawn
         )
         scaled = geometry.scaled(scale)
         depth, confidence = scaled.depth.clone(), geometry.confidence.clone()
-        depth[0, seen], confidence[0, seen] = far_sky(
-            depth[0, seen], confidence[0, seen], sky[0, seen], generator=drawn
+        depth[:, seen], confidence[:, seen] = far_sky(
+            depth[:, seen], confidence[:, seen], sky[:, seen], generator=drawn
         )
         prediction = dataclasses.replace(
             scaled,

@@ -21,7 +21,7 @@ from da3gs.geometry.rotations import matrix_to_quaternion, multiply_quaternions,
 from da3gs.network.config import SplatConfig
 
 _FOOTPRINT = 0.1  # a scale of 1 is a tenth of a pixel's footprint, summed over both axes
-_BAND_WEIGHTS = (1.0, 0.025, 0.00625)  # harmonics start near constant colour
+_BAND_WEIGHTS = (1.0, 0.025, 0.00625, 0.0015625)  # a tenth of a quarter each: harmonics start near constant colour
 _SCALE_RANGE = (1 / 3, 3.0)  # how far given cameras may change the predicted scale
 
 

@@ -116,7 +116,7 @@ def _(patch: Patch) -> None:
 
 @mutant("GS: SH mask left out", ADAPTER, GIANT)
 def _(patch: Patch) -> None:
-    patch.setattr(splats, "_BAND_WEIGHTS", (1.0, 1.0, 1.0))
+    patch.setattr(splats, "_BAND_WEIGHTS", (1.0, 1.0, 1.0, 1.0))
 
 
 @mutant("GS: largest scale 15 instead of 30", ADAPTER, GIANT)

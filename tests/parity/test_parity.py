@@ -8,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.parity import main, verdicts
-from benchmarks.parity_cases import Case, CaseError, load_case, with_ties
+from benchmarks.parity_cases import Case, CaseError, judged, load_case, with_ties
+from benchmarks.parity_fill import fill
+from benchmarks.parity_network import case_config
+from benchmarks.parity_trace import intermediate_values
+from da3gs.checkpoints.convert import empty_model
+from da3gs.network import ModelConfig, named_config
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.npz"))
 SHARED = Path("../shared/spec/fixtures_public")
@@ -109,6 +115,43 @@ def test_exit_status(tmp_path: Path, small_case: Case, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "bad out/scale_factor" in out
     assert "1 of 2 files hold" in out
+
+
+def test_values_on_the_way_agree_too() -> None:
+    for name, least in (("small_v2_posed_all", 24), ("minigiant_v2_all", 60), ("minimono_v1_all", 30), ("small_v5", 4)):
+        if not SHARED.is_dir():
+            pytest.skip("../shared is not here, and the golden cases hold no intermediate values")
+        case = load_case(SHARED / f"{name}.npz")
+        values = intermediate_values(case)
+        found = [v for v in judged(case, values, group="mid") if v.array.removeprefix("mid/") in values]
+        assert len(found) >= least
+        assert all(v.ok for v in found), [v for v in found if not v.ok]
+
+
+def test_overrides_make_a_configuration() -> None:
+    config = case_config("mine", {"base": "da3-giant", "vit": {"embed_dim": 128, "num_heads": 2, "ffn_layer": "mlp"},
+                                  "net": {"rope_start": -1}, "gs_head": {"features": 32}})  # fmt: skip
+    assert isinstance(config, ModelConfig)
+    assert config.splats is not None
+    assert (config.backbone.width, config.backbone.rope_from, config.backbone.feed_forward) == (128, None, "mlp")
+    assert (config.backbone.global_from, config.splats.pyramid.features) == (13, 32)
+    with pytest.raises(CaseError, match="window"):
+        case_config("mine", {"base": "da3-small", "net": {"window": 3}})
+    with pytest.raises(CaseError, match="dim_in"):
+        case_config("mine", {"base": "da3-small", "head": {"dim_in": 100}})
+
+
+@pytest.mark.slow
+def test_a_large_model_of_true_size_runs() -> None:
+    model = empty_model(named_config("da3-large"))
+    fill(model, "any")
+    images = torch.rand(1, 2, 3, 56, 70, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        raw = model.raw(images)
+    assert raw.depth.shape == (1, 2, 56, 70)
+    assert raw.depth.isfinite().all()
+    assert raw.cameras is not None
+    assert raw.cameras.world_to_cam.isfinite().all()
 
 
 def test_ties_match_the_alternative_only_as_a_whole() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -76,14 +78,20 @@ def small_scene(views: int = 4, count: int = 300) -> Scene:
 
 
 @functools.cache
-def _saved() -> tuple[tempfile.TemporaryDirectory[str], Path]:
-    holder = tempfile.TemporaryDirectory()
-    path = Path(holder.name) / "scene"
+def _saved() -> Path:
+    holder, owner = tempfile.mkdtemp(), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not at the end of a forked child
+            shutil.rmtree(holder, ignore_errors=True)
+
+    atexit.register(remove)
+    path = Path(holder) / "scene"
     small_scene().save(path)
-    return holder, path
+    return path
 
 
 def small_scene_folder(path: Path) -> Path:
     """A copy, at ``path``, of the small scene's folder."""
-    shutil.copytree(_saved()[1], path)
+    shutil.copytree(_saved(), path)
     return path

@@ -63,7 +63,10 @@ def load_arrays(
 
 def _array(archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int | None, ...], file_name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as member:
-        found, order, dtype = _array_header(member)
+        try:
+            found, order, dtype = _array_header(member)
+        except Exception as error:  # numpy hands the header to Python's parser, which fails in many ways
+            raise ValueError(f"the header of {name!r} makes no sense") from error
     fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=False))
     if not fits or dtype != np.dtype(kind) or order:
         wanted = "x".join("?" if n is None else str(n) for n in shape)

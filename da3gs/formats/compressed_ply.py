@@ -76,20 +76,23 @@ def load_compressed_ply(path: Path | str) -> Gaussians:
         data = {
             e.name: np.frombuffer(file.read(e.count * e.dtype("<").itemsize), e.dtype("<")) for e in header.elements
         }
-    chunks, vertices = data[chunk.name], data[vertex.name]
+    with np.errstate(over="ignore", invalid="ignore"):  # bounds may be anything
+        return _decoded(data[chunk.name], data[vertex.name], None if rest is None else data[rest.name])
+
+
+def _decoded(chunks: np.ndarray, vertices: np.ndarray, rest: np.ndarray | None) -> Gaussians:
+    names = [] if rest is None else [f"f_rest_{i}" for i in range(len(rest.dtype.names or ()))]
     count = len(vertices)
-    harmonics = np.zeros((count, 1 + (0 if rest is None else len(rest.properties) // 3), 3), np.float32)
-    means = _spread(chunks, ("x", "y", "z"), _unpacked(vertices["packed_position"], (11, 10, 11)))
-    logs = _spread(chunks, ("scale_x", "scale_y", "scale_z"), _unpacked(vertices["packed_scale"], (11, 10, 11)))
+    harmonics = np.zeros((count, 1 + len(names) // 3, 3), np.float32)
     color = _unpacked(vertices["packed_color"], (8, 8, 8, 8))
     harmonics[:, 0] = (_spread(chunks, ("r", "g", "b"), color[:, :3]) - 0.5) / C0
     if rest is not None:
-        names = [f"f_rest_{i}" for i in range(len(rest.properties))]
-        values = np.stack([data[rest.name][name] for name in names], 1).astype(np.float32)
-        harmonics[:, 1:] = ((values - 127.5) / 32).reshape(count, 3, harmonics.shape[1] - 1).transpose(0, 2, 1)
+        values = np.stack([rest[name] for name in names], 1).astype(np.float32)
+        harmonics[:, 1:] = ((values - 127.5) / 32).reshape(count, 3, len(names) // 3).transpose(0, 2, 1)
+    logs = _spread(chunks, ("scale_x", "scale_y", "scale_z"), _unpacked(vertices["packed_scale"], (11, 10, 11)))
     return to_gaussians(
         {
-            "means": means,
+            "means": _spread(chunks, ("x", "y", "z"), _unpacked(vertices["packed_position"], (11, 10, 11))),
             "scales": np.exp(logs),
             "quaternions": _unpacked_rotations(vertices["packed_rotation"]),
             "opacities": color[:, 3],

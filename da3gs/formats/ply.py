@@ -303,8 +303,8 @@ def _plyfile_blocks(file: BinaryIO, text: bool, names: list[str], name: str) -> 
     file.seek(0)
     stream = io.TextIOWrapper(file, "ascii") if text else file
     try:
-        vertices = plyfile.PlyData.read(stream, mmap="r")["vertex"]
         with np.errstate(over="ignore", invalid="ignore"):
+            vertices = plyfile.PlyData.read(stream, mmap="r")["vertex"]
             yield np.stack([vertices[prop].astype(np.float32) for prop in names], 1)
     except (plyfile.PlyParseError, ValueError, TypeError, OverflowError, IndexError) as error:
         reason = " ".join(str(error).split())[:120]

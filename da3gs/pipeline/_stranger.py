@@ -46,12 +46,13 @@ def read_splats(path: Path) -> StrangeSplats:
             raise InputError(f"{path.name or path} is not a regular file; name a splat file or a scene folder")
         with path.open("rb") as file:
             start = file.read(4096)
-        if start[:3] == b"ply":
-            return _compressed(path) if b"element chunk" in start else _standard(path)
-        if start[:2] == b"\x1f\x8b":
-            return _spz(path)
-        if path.suffix.lower() == ".splat" and path.stat().st_size % 32 == 0:
-            return _antimatter(path)
+        with np.errstate(all="ignore"):
+            if start[:3] == b"ply":
+                return _compressed(path) if b"element chunk" in start else _standard(path)
+            if start[:2] == b"\x1f\x8b":
+                return _spz(path)
+            if path.suffix.lower() == ".splat" and path.stat().st_size % 32 == 0:
+                return _antimatter(path)
     except InputError:
         raise
     except FileNotFoundError:
@@ -89,16 +90,15 @@ def _standard(path: Path) -> StrangeSplats:
         harmonics[:, 0, color] = column[f"f_dc_{color}"]
         for band in range(bands):
             harmonics[:, band + 1, color] = column[rest[color * bands + band]]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return StrangeSplats(
-            kind=".ply",
-            means=np.column_stack([column[c] for c in "xyz"]),
-            scales=np.exp(np.column_stack([column[f"scale_{i}"] for i in range(3)])),
-            quaternions=np.column_stack([column[f"rot_{i}"] for i in range(4)]),
-            opacities=1 / (1 + np.exp(-column["opacity"])),
-            harmonics=harmonics,
-            nonfinite=sum(int(np.count_nonzero(~np.isfinite(values))) for values in used),
-        )
+    return StrangeSplats(
+        kind=".ply",
+        means=np.column_stack([column[c] for c in "xyz"]),
+        scales=np.exp(np.column_stack([column[f"scale_{i}"] for i in range(3)])),
+        quaternions=np.column_stack([column[f"rot_{i}"] for i in range(4)]),
+        opacities=1 / (1 + np.exp(-column["opacity"])),
+        harmonics=harmonics,
+        nonfinite=sum(int(np.count_nonzero(~np.isfinite(values))) for values in used),
+    )
 
 
 def _activated(kind: str, harmonics: np.ndarray, **fields: np.ndarray) -> StrangeSplats:

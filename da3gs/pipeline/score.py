@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from da3gs.metrics.image import psnr
 
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
+from da3gs.metrics.image import psnr
 from da3gs.rendering import render
 from da3gs.views import Views
 

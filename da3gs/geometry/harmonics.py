@@ -83,7 +83,7 @@ def harmonic_rotations(rotation: Float[Tensor, "*batch 3 3"], degree: int) -> li
     invariant under rotations.
     """
     directions, inverses = _sample_basis(degree)
-    back = directions @ rotation.double().cpu()  # rows are Rᵀ e
+    back = directions @ rotation.cpu().double()  # rows are Rᵀ e
     basis = harmonic_basis(back, degree)
     return [(inverses[n] @ basis[..., _band(n)]).to(rotation) for n in range(1, degree + 1)]
 

@@ -20,15 +20,16 @@ CODE_WEIGHT = 0.1
 """How strongly the position code is added."""
 
 
-def position_grid(
-    rows: int, columns: int, aspect: float, *, device: torch.device | str | None = None
-) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
-    """x of every column's and y of every row's centre, for an image of this aspect and half diagonal 1."""
+def position_grid(rows: int, columns: int, aspect: float) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
+    """x of every column's and y of every row's centre, for an image of this aspect and half diagonal 1.
+
+    In float64 and so on the CPU, as not every device has it.
+    """
     diagonal = (aspect * aspect + 1) ** 0.5
 
     def centers(count: int, span: float) -> Tensor:
         edge = span * (count - 1) / count
-        return torch.linspace(-edge, edge, count, dtype=torch.float64, device="cpu").to(device)
+        return torch.linspace(-edge, edge, count, dtype=torch.float64, device="cpu")
 
     return centers(columns, aspect / diagonal), centers(rows, 1 / diagonal)
 
@@ -45,9 +46,9 @@ def position_code(
     channels: int, rows: int, columns: int, aspect: float, *, device: torch.device | str | None = None
 ) -> Float[Tensor, "1 channels rows columns"]:
     """The code added to a map of an image of this aspect: half of the channels say x, half say y."""
-    x, y = position_grid(rows, columns, aspect, device=device)
-    along_x = sinusoid_code(x, channels // 2)[None].expand(rows, -1, -1)
-    along_y = sinusoid_code(y, channels // 2)[:, None].expand(-1, columns, -1)
+    x, y = position_grid(rows, columns, aspect)
+    along_x = sinusoid_code(x, channels // 2).to(device)[None].expand(rows, -1, -1)
+    along_y = sinusoid_code(y, channels // 2).to(device)[:, None].expand(-1, columns, -1)
     return torch.cat((along_x, along_y), -1).permute(2, 0, 1)[None]
 
 

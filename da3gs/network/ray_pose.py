@@ -82,7 +82,9 @@ def cameras_from_rays(
         sets: in place of drawn ones.
     """
     batch, views, rows, columns = confidence.shape
-    dtype = rays.dtype
+    like = rays
+    if rays.device.type == "mps":  # no float64 there
+        rays, confidence = rays.cpu(), confidence.cpu()
     source = _image_plane(rows, columns, rays.device)
     rays = rays.double().flatten(0, 1).flatten(1, 2)
     directions, origins = rays[..., :3], rays[..., 3:]
@@ -106,7 +108,7 @@ def cameras_from_rays(
         "focal": 1 / lower[:, (0, 1), (0, 1)],
         "principal": lower[:, 2, :2] + 1,
     }
-    return RayCameras(**{key: value.to(dtype).unflatten(0, (batch, views)) for key, value in parts.items()})
+    return RayCameras(**{key: value.to(like).unflatten(0, (batch, views)) for key, value in parts.items()})
 
 
 def _image_plane(rows: int, columns: int, device: torch.device) -> Float[Tensor, "N 2"]:

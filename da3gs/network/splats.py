@@ -119,14 +119,14 @@ def scale_onto(
         given: the same cameras' given centres.
         clamp: keep within [1/3, 3], as the official splats have it.
     """
-    source = predicted.double() - predicted.double().mean(1, keepdim=True)
-    target = given.double() - given.double().mean(1, keepdim=True)
+    source, target = predicted.cpu().double(), given.cpu().double()  # not every device has float64
+    source, target = source - source.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
     u, singular, vt = torch.linalg.svd(target.mT @ source)
     signs = torch.ones_like(singular)
     signs[:, 2] = torch.sign(torch.det(u) * torch.det(vt))
     spread = source.square().sum((1, 2))
     scale = (singular * signs).sum(-1) / spread.clamp(min=torch.finfo(torch.float64).tiny)
-    scale = torch.where((spread > 0) & (scale > 0), scale, torch.ones_like(scale)).to(predicted.dtype)
+    scale = torch.where((spread > 0) & (scale > 0), scale, torch.ones_like(scale)).to(predicted)
     return scale.clamp(*_SCALE_RANGE) if clamp else scale
 
 

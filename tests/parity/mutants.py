@@ -278,7 +278,7 @@ def _(patch: Patch) -> None:
 @mutant("head position embedding with the aspect ratio H/W", GIANT, ONE, "fn_geometry")
 def _(patch: Patch) -> None:
     original = dpt.position_grid
-    everywhere(patch, dpt, "position_grid", lambda r, c, aspect, **k: original(r, c, 1 / aspect, **k))
+    everywhere(patch, dpt, "position_grid", lambda r, c, aspect: original(r, c, 1 / aspect))
 
 
 @mutant("LayerNorm before the DualDPT projections left out", GIANT, ONE)

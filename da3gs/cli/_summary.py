@@ -39,7 +39,7 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     ]
     if residual := record["poses"].get("residual"):
         lines.append(f"  cameras  predicted against given: {spell_figures(residual)}")
-    lines += [f"  left out {item['name']}: {item['reason']}" for item in dropped]
+    lines += left_out_lines(dropped)
     if cleaned := {reason: count for reason, count in record["cleaned"].items() if count}:
         lines.append("  cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in cleaned.items()))
     quality = f"  quality  {facts['psnr_input']:.1f} dB at the photos"
@@ -55,6 +55,20 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
+def left_out_lines(dropped: list[dict[str, Any]]) -> list[str]:
+    """The photos left out, those of one reason in one line."""
+    reasons: dict[str, list[str]] = {}
+    for item in dropped:
+        reasons.setdefault(item["reason"], []).append(item["name"])
+    lines = []
+    for reason, names in reasons.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        lines.append(f"  left out {shown}: {reason}")
+    return lines
+
+
+SHOWN = 4
+"""Names in a line of photos left out; scene.json has them all."""
 _INPUTS = {
     "photos": "",
     "transforms": " of a transforms.json",

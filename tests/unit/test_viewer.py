@@ -18,7 +18,7 @@ from da3gs.geometry.harmonics import C0
 from da3gs_viewer import Viewer
 from da3gs_viewer.address import check_address, is_loopback, page_url
 from da3gs_viewer.app import client_camera
-from da3gs_viewer.splats import MAX_GROWTH, browser_splats
+from da3gs_viewer.splats import CHANCE, MAX_GROWTH, browser_splats
 from da3gs_viewer.viewpoint import Viewpoint, between, outside_viewpoint, photo_viewpoint, up_direction
 from tests.browser.wall import HEIGHT, WIDTH, wall_scene
 
@@ -59,7 +59,8 @@ def test_fewer_splats_cover_as_much() -> None:
     whole = browser_splats(scene.gaussians, EYES, limit=10**6)
     assert len(whole) == 1600
     grown = splats.covariances[0, 0, 0] / whole.covariances[0, 0, 0]
-    assert grown == pytest.approx(4, rel=0.3)  # a quarter of equal splats: twice as wide, four times the variance
+    wide = 2 * (1 + 0.75 * CHANCE)  # a quarter of equal splats: twice as wide and a little more
+    assert grown == pytest.approx(wide**2, rel=0.2)
     assert grown <= MAX_GROWTH**2
     np.testing.assert_array_equal(splats.centers, browser_splats(scene.gaussians, EYES, limit=400).centers)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 COLOR = (255, 140, 40)
 SHARE = 0.07
-"""How far the picture of a frustum stands from its tip, as a share of the distance to what the photo shows."""
+"""How far the picture of a frustum stands from its tip, at most, as a share of the distance to what the photo shows."""
+SPACING = 0.5
+"""The same as a share of the distance to the next photo's camera."""
 
 
 class Frustums:
@@ -34,11 +36,23 @@ class Frustums:
             clicked: called with the browser and the photo's position.
         """
         self._viewpoints, self._thumbnails, self._clicked = viewpoints, thumbnails, clicked
-        self.size = SHARE * float(np.median([view.distance for view in viewpoints])) if viewpoints else 0.0
         self._centers = np.array([view.position for view in viewpoints]).reshape(-1, 3)
+        self.size = self._fitting_size()
         self._handles: dict[int, list[Any]] = {}
         self._lock = threading.Lock()
         self._visible = True
+
+    def _fitting_size(self) -> float:
+        """So large that one sees the pictures, so small that neighbours do not hide each other."""
+        if not self._viewpoints:
+            return 0.0
+        size = SHARE * float(np.median([view.distance for view in self._viewpoints]))
+        if len(self._centers) == 1:
+            return size
+        few = self._centers[:: 1 + len(self._centers) // 256]
+        apart = np.linalg.norm(few[:, None] - self._centers[None], axis=-1)
+        spacing = float(np.median(np.partition(apart, 1, axis=1)[:, 1]))  # the nearest of all is the camera itself
+        return max(min(size, SPACING * spacing), size / 8)
 
     def add(self, client: viser.ClientHandle) -> None:
         """Show them in a browser that has connected."""
@@ -50,6 +64,8 @@ class Frustums:
                 fov=view.fov,
                 aspect=view.aspect,
                 scale=self.size,
+                thickness=1.5,
+                thickness_units="screen",
                 color=COLOR,
                 image=thumbnail,
                 wxyz=view.wxyz,

@@ -13,8 +13,11 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import evaluate_harmonics
 from da3gs.geometry.rotations import quaternion_to_matrix
 
-MAX_GROWTH = 3.0
+MAX_GROWTH = 5.0
 """The most that splats are widened to cover for those left out."""
+
+CHANCE = 0.25
+"""By so much more, since chance leaves gaps."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,7 +57,9 @@ def browser_splats(gaussians: Gaussians, eyes: Float[Tensor, "V 3"], *, limit: i
         weight = (g.opacities * largest / distance.square().clamp(min=1e-12)).nan_to_num(0.0).clamp(min=1e-20)
         race = torch.rand(len(g), generator=torch.Generator().manual_seed(0)).clamp(min=1e-12).log() / weight
         chosen = race.topk(limit).indices.sort().values
-        growth = float((weight.sum() / weight[chosen].sum()).sqrt().clamp(max=MAX_GROWTH))
+        missing = 1 - limit / len(g)
+        growth = float((weight.sum() / weight[chosen].sum()).sqrt()) * (1 + CHANCE * missing)
+        growth = min(growth, MAX_GROWTH)
         g, nearest = g.masked(chosen), nearest[chosen]
     axes = quaternion_to_matrix(g.quaternions) * (growth * g.scales)[:, None, :]
     towards = torch.nn.functional.normalize(g.means - nearest, dim=-1)

@@ -44,7 +44,7 @@ class TrainConfig:
     """What the losses count."""
     learning_rate: float = 6e-4
     """Peak."""
-    warm_up: int = 500
+    warm_up: int = 300
     """Steps in which the learning rate rises from 0."""
     decay: int = 0
     """Steps at the end in which it falls to 0; 0: it stays, and another run decays from these weights."""
@@ -101,19 +101,18 @@ class TrainConfig:
         return config
 
 
-_NANO_WEIGHTS = LossWeights(world=0.5, relative=True)
-_LOW = ((126, 168, 0.5), (112, 168, 0.2), (140, 140, 0.15), (98, 126, 0.15))
+_NANO_WEIGHTS = LossWeights(gradient_steps=(1, 4, 16, 48), gradient=0.5, world=0.5, relative=True)
+_LOW = ((126, 168, 0.6), (112, 168, 0.2), (140, 140, 0.2))
 _NANO = TrainConfig(
     name="nano",
     weights=_NANO_WEIGHTS,
-    learning_rate=8e-4,
     stages=(
-        Stage(steps=2000, sizes=((98, 126, 0.6), (112, 112, 0.2), (84, 126, 0.2)), pixels=36 * 98 * 126, views=(2, 3)),
-        Stage(steps=8000, sizes=(*_LOW, (168, 224, 0.15), (252, 336, 0.1)), pixels=24 * 126 * 168, views=(2, 4)),
+        Stage(steps=4000, sizes=((70, 98, 0.5), (84, 112, 0.5)), pixels=16 * 84 * 112, views=(2, 3)),
+        Stage(steps=16000, sizes=(*_LOW, (168, 224, 0.1), (252, 336, 0.1)), pixels=16 * 126 * 168, views=(2, 4)),
         Stage(
-            steps=30000,
+            steps=40000,
             sizes=(*_LOW, (168, 224, 0.4), (168, 252, 0.1), (252, 336, 0.3), (252, 252, 0.1)),
-            pixels=32 * 126 * 168,
+            pixels=24 * 126 * 168,
             views=(1, 6),
         ),
         Stage(
@@ -202,7 +201,7 @@ def config_from_values(values: dict[str, Any], name: str) -> TrainConfig:
         if "stages" in rest:
             rest["stages"] = tuple(Stage(**_tuples(stage)) for stage in rest["stages"])
         if "weights" in rest:
-            rest["weights"] = dataclasses.replace(base.weights, **rest["weights"])
+            rest["weights"] = dataclasses.replace(base.weights, **_tuples(rest["weights"]))
         for key, value in _tuples(rest).items():
             kind = type(getattr(base, key))
             if kind is float and type(value) is int:

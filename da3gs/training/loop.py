@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from da3gs._files import atomic_file
 from da3gs._progress import Progress, silent
-from da3gs.checkpoints import load_model, save_checkpoint
+from da3gs.checkpoints import checkpoint_card, load_model, save_checkpoint
 from da3gs.errors import BackendError, CheckpointError, InputError
 from da3gs.network.model import DepthAnything3
 from da3gs.training.config import TrainConfig, load_config
 from da3gs.training.data import Batch, Batches, validation_batches
+from da3gs.training.fresh import awaken
 from da3gs.training.losses import conditioning, scene_truth, total_loss
 from da3gs.training.state import STATE, Position, load_state, save_state
 from da3gs.training.validation import Figures, validate
@@ -72,7 +73,8 @@ def train(
         run: the folder; created.
         resume: go on from the checkpoint in ``run``.
         steps: stop after so many steps of the whole run, instead of the config's number.
-        init: start from the weights of this checkpoint (a name or a file) instead of fresh ones.
+        init: start from the weights of this checkpoint (a name or a file) instead of fresh ones; images that a file's
+            card says were seen are counted on.
         device: only the CPU so far.
         seed: instead of the config's.
         threads: threads that make scenes beside the training.
@@ -160,8 +162,11 @@ def _open(folder: Path, config: TrainConfig, *, resume: bool, init: Path | str |
         raise CheckpointError(f"{folder.name} holds no {STATE}; start the run without --resume")
     if not resume and (folder / STATE).is_file():
         raise InputError(f"{folder.name} holds a run already; pass --resume, or choose another folder")
+    awaken(model)
+    seen = 0
     if init is not None and not resume:
         start = load_model(init)
+        seen = int(checkpoint_card(init).get("images_seen", 0)) if Path(init).is_file() else 0
         if start.config != model.config:
             raise CheckpointError(f"{Path(init).name} is another network than {config.model}; choose the right preset")
         model.load_state_dict(start.state_dict())
@@ -170,6 +175,7 @@ def _open(folder: Path, config: TrainConfig, *, resume: bool, init: Path | str |
     average.requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=0.0, betas=config.betas)
     state = _Run(folder=folder, config=config, model=model, average=average, optimizer=optimizer)
+    state.position = Position(images=seen)
     if resume:
         state.position, _ = load_state(folder / STATE, model, average, optimizer)
         _cut_log(folder / "log.csv", state.position.step)

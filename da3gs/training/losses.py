@@ -7,6 +7,7 @@ Every loss is a mean over valid entries, so that none depends on the batch's siz
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +30,8 @@ class LossWeights:
     points: float = 1.0
     camera: float = 1.0
     gradient: float = 1.0
+    gradient_steps: tuple[int, ...] = (1,)
+    """Distances in pixels over which gradients are taken; the paper's is 1."""
     world: float = 0.0
     """Points from depth and the decoded camera, as splats are made; not in the paper."""
     confidence: float = 0.2
@@ -91,15 +94,28 @@ def depth_error(
 
 
 def gradient_loss(
-    predicted: Float[Tensor, "B V H W"], depth: Float[Tensor, "B V H W"], *, relative: bool
+    predicted: Float[Tensor, "B V H W"],
+    depth: Float[Tensor, "B V H W"],
+    *,
+    relative: bool,
+    steps: Sequence[int] = (1,),
 ) -> Float[Tensor, ""]:
-    """``‖∂x D̂ − ∂x D‖₁ + ‖∂y D̂ − ∂y D‖₁`` between neighbours that both have a depth; of log depth when relative."""
+    """``‖∂x D̂ − ∂x D‖₁ + ‖∂y D̂ − ∂y D‖₁`` between pixels that both have a depth; of log depth when relative.
+
+    ``steps`` are the distances in pixels between the two; the result is the sum over them. The paper takes neighbours;
+    longer steps see how far things stand apart, whatever the scene's scale.
+    """
     valid = depth > 0
     ratio = predicted.clamp(min=1e-6) / depth.clamp(min=1e-6)
     difference = ratio.log() if relative else predicted - depth
-    across = masked_mean(difference.diff(dim=-1).abs(), valid[..., 1:] & valid[..., :-1])
-    down = masked_mean(difference.diff(dim=-2).abs(), valid[..., 1:, :] & valid[..., :-1, :])
-    return across + down
+    total = predicted.new_zeros(())
+    for k in steps:
+        if k < min(depth.shape[-2:]):
+            across = (difference[..., k:] - difference[..., :-k]).abs()
+            down = (difference[..., k:, :] - difference[..., :-k, :]).abs()
+            total = total + masked_mean(across, valid[..., k:] & valid[..., :-k])
+            total = total + masked_mean(down, valid[..., k:, :] & valid[..., :-k, :])
+    return total
 
 
 def camera_loss(encoding: Float[Tensor, "B V 9"], cameras: Cameras) -> Float[Tensor, ""]:
@@ -144,7 +160,7 @@ def total_loss(outputs: RawOutputs, truth: Truth, weights: LossWeights) -> tuple
         "rays": confident(ray_error, outputs.ray_confidence, weights.confidence).mean(),
         "points": masked_mean((from_rays - points).abs().mean(-1) / unit, seen),
         "camera": camera_loss(outputs.pose_encoding, truth.cameras),
-        "gradient": gradient_loss(outputs.depth, truth.depth, relative=relative),
+        "gradient": gradient_loss(outputs.depth, truth.depth, relative=relative, steps=weights.gradient_steps),
         "world": masked_mean((from_cameras - points).abs().mean(-1) / unit, seen),
     }
     total = sum((getattr(weights, name) * value for name, value in parts.items()), torch.zeros(()))

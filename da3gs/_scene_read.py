@@ -36,7 +36,9 @@ def read_scene(path: Path) -> Scene:
     photos = _photos(path)
     sizes = _used_sizes(record, photos)
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-    offset = read_offset(record)
+    _triple(record, "vertical_axis")
+    stated = _triple(record, "offset")
+    offset = np.zeros(3) if stated is None else stated
     images, masks = _pictures(photos, sizes, height, width)
     poses = np.stack([photo.cam_to_world for photo in photos])
     moved = poses.copy()
@@ -90,16 +92,19 @@ def _json(path: Path) -> Any:
     return load_json(path)
 
 
-def read_offset(record: dict[str, Any]) -> np.ndarray:
-    """The offset that scene.json states; zeros where it states none."""
-    frame = record.get("frame")
-    offset = frame.get("offset", [0, 0, 0]) if isinstance(frame, dict) else [0, 0, 0]
+def _triple(record: dict[str, Any], key: str) -> np.ndarray | None:
+    """Three numbers of scene.json's ``frame``; None where it does not state them."""
+    frame = record.get("frame", {})
+    if not isinstance(frame, dict):
+        raise InputError(f"scene.json: 'frame' should be an object, it is {str(frame)[:40]!r}")
+    if key not in frame:
+        return None
     try:
-        array = np.array(offset, np.float64).reshape(3)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"scene.json: the offset should be three numbers, it is {str(offset)[:40]}") from error
+        array = np.array(frame[key], np.float64).reshape(3)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"scene.json: {key!r} should be three numbers, it is {str(frame[key])[:40]!a}") from error
     if not np.isfinite(array).all():
-        raise InputError("scene.json: the offset is not finite")
+        raise InputError(f"scene.json: {key!r} is not finite")
     return array
 
 

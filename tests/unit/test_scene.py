@@ -284,6 +284,12 @@ BROKEN = {
     "scene.json sizes": (damage_json("scene.json", "sizes", [[1, 1]]), "belong together"),
     "scene.json large sizes": (damage_json("scene.json", "sizes", [[10**9, 10**9]] * 4), "larger than the picture"),
     "scene.json offset": (damage_json("scene.json", "frame", {"offset": [1, 2]}), "offset"),
+    "scene.json frame": (damage_json("scene.json", "frame", [1]), "'frame' should be an object"),
+    "scene.json axis": (
+        damage_json("scene.json", "frame", {"vertical_axis": [10**400] * 3}),
+        "should be three numbers",
+    ),
+    "scene.json axis word": (damage_json("scene.json", "frame", {"vertical_axis": "up"}), "should be three numbers"),
     "no splats": (lambda f: (f / "scene.ply").unlink(), "scene.ply does not exist"),
     "splats cut": (cut("scene.ply"), "scene.ply is cut short"),
     "no cameras": (lambda f: (f / "transforms.json").unlink(), "transforms.json of the scene does not exist"),

@@ -128,7 +128,8 @@ class Block(nn.Module):
         sequence have to be in memory together.
         """
         at_once = TOKENS_AT_ONCE["cpu" if x.device.type == "cpu" else "other"]
-        if torch.is_grad_enabled() or x.shape[0] * x.shape[1] <= at_once:
+        learning = torch.is_grad_enabled() and (x.requires_grad or self.attention_scale.requires_grad)
+        if learning or x.shape[0] * x.shape[1] <= at_once:
             return self._whole(x, rotation)
         result = torch.empty_like(x)
         step = at_once // x.shape[1]

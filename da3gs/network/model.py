@@ -234,7 +234,9 @@ class DepthAnything3(nn.Module):
         flat = images.flatten(0, 1)
         levels = [level.flatten(0, 1) for level in features]
         mixed = torch.is_autocast_enabled(images.device.type)
-        step = len(flat) if torch.is_grad_enabled() else max(1, _PIXELS_AT_ONCE // (height * width))
+        learning = levels[0].requires_grad or next(self.depth_head.parameters()).requires_grad
+        recorded = torch.is_grad_enabled() and learning
+        step = len(flat) if recorded else max(1, _PIXELS_AT_ONCE // (height * width))
         found: dict[str, list[Tensor]] = {}
         for start in range(0, len(flat), step):
             part = slice(start, start + step)

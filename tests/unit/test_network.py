@@ -275,6 +275,24 @@ def test_blocks_in_small_parts_say_the_same(tiny: DepthAnything3, monkeypatch: p
     assert (low.depth / whole.depth).log().abs().max() < 0.15
 
 
+def test_frozen_weights_take_the_lean_path_without_no_grad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``load_model`` freezes; whoever forgets ``no_grad`` shall not pay for it, and may still train a part."""
+    model = DepthAnything3(tiny_config()).requires_grad_(False)
+    monkeypatch.setitem(attention.TOKENS_AT_ONCE, "cpu", 3)
+    monkeypatch.setattr("da3gs.network.model._PIXELS_AT_ONCE", 1)
+    calls = []
+    model.depth_head.register_forward_hook(lambda *_: calls.append(1))
+    assert not model.raw(images(2)).depth.requires_grad
+    assert len(calls) == 2
+    model.depth_head.requires_grad_(True)
+    model.raw(images(2)).depth.sum().backward()
+    assert len(calls) == 3
+    assert model.depth_head.depth_neck.weight.grad is not None
+    model.backbone.blocks[3].requires_grad_(True)
+    model.raw(images(2)).depth.sum().backward()
+    assert model.backbone.blocks[3].attention.qkv.weight.grad is not None
+
+
 def test_cameras_make_a_difference_and_the_first_is_the_reference(tiny: DepthAnything3) -> None:
     with torch.no_grad():
         free, posed = tiny.raw(images(3)), tiny.raw(images(3), normalized_cameras(some_cameras(3)))

@@ -24,6 +24,7 @@ _ROOM = "make room, or choose another place with -o"
 _RIGHTS = "check its permissions, or choose another place"
 _MACHINE = {
     errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EFBIG: ("the file would be larger than the system allows", "choose another place, or raise ulimit -f"),
     errno.EDQUOT: ("the disk quota is used up", _ROOM),
     errno.EROFS: ("the file system is read-only", "choose another place with -o"),
     errno.EACCES: ("permission denied", _RIGHTS),
@@ -142,6 +143,8 @@ def complaint(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return "out of memory; use fewer views, a smaller --resolution or a smaller model"
+    if _is_unwritten(error):
+        return f"a file could not be written whole; is the disk full? {_ROOM}"
     if isinstance(error, OSError) and error.errno in _MACHINE and not isinstance(error, BrokenPipeError):
         what, remedy = _MACHINE[error.errno]
         name = f": {os.path.basename(error.filename)}" if isinstance(error.filename, str) else ""
@@ -155,6 +158,14 @@ def _is_torch_out_of_memory(error: BaseException) -> bool:
     if type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def _is_unwritten(error: BaseException) -> bool:
+    """Whether a library met a full disk and says so in its own words: numpy's tofile, safetensors, torch.save."""
+    said = str(error)
+    if isinstance(error, OSError):
+        return error.errno is None and "requested and" in said and "written" in said
+    return "No space left on device" in said or "PytorchStreamWriter failed writing" in said
 
 
 def _one_line(text: str) -> str:

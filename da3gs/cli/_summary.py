@@ -20,6 +20,7 @@ def summary(scene: Scene, output: Path, report: CheckReport, seconds: dict[str, 
         "model": record["model"]["name"],
         "licence": record["model"]["licence"],
         "poses": record["poses"]["source"],
+        "metric": record["frame"]["metric"],
         "psnr_input": record["psnr"]["input_mean"],
         "psnr_holdout": record["psnr"]["holdout_mean"],
         "holdout_poses": record["psnr"]["holdout_poses"],
@@ -75,6 +76,15 @@ _INPUTS = {
     "colmap": " of a COLMAP model",
     "dl3dv": " of a DL3DV scene",
 }
+
+
+def spell_unit(frame: dict[str, Any]) -> str | None:
+    """What a unit of the scene is, where it is known."""
+    metres = frame.get("metres_per_given_unit")
+    if frame.get("metric"):
+        times = frame.get("given_times", 1)
+        return "metres" if times == 1 else f"metres (the given poses times {times:.4g})"
+    return None if metres is None else f"that of the given poses, about {metres:.3g} m by the model"
 
 
 def spell_input(kind: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -90,6 +91,23 @@ def test_reconstruct_looks_at_the_output_first(
     assert "small.scene" in refusal(capfd, "reconstruct", photos, "--model", "no such model", "-o", scene)
     assert "input" in refusal(capfd, "reconstruct", scene / "images", "-o", scene, "--overwrite")
     assert "does not exist" in refusal(capfd, "reconstruct", photos, "-o", tmp_path / "no" / "where")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_disk_that_is_too_small(photos: Path, model: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: writing fails in the middle."""
+    words = [sys.executable, "-m", "da3gs", "reconstruct", str(photos), "--model", str(model), "-o", "s", *TINY]
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 100; exec {shlex.join(words)}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("da3gs: error: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")

@@ -93,6 +93,8 @@ def test_every_command_has_a_module_with_a_documented_class() -> None:
         (Da3gsError("two\nlines \x1b[31m"), 2, "two lines \\x1b[31m"),
         (OSError(errno.ENOSPC, "No space left on device", "/some/where/scene.ply"), 2, "the disk is full: scene.ply"),
         (PermissionError(errno.EACCES, "Permission denied", "/some/where"), 2, "permission denied: where"),
+        (OSError("800 requested and 12 written"), 2, "is the disk full?"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "is the disk full?"),
         (MemoryError(), 2, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), 2, "out of memory"),
         (KeyboardInterrupt(), 130, None),

@@ -110,11 +110,10 @@ def gradient_loss(
     difference = ratio.log() if relative else predicted - depth
     total = predicted.new_zeros(())
     for k in steps:
-        if k < min(depth.shape[-2:]):
-            across = (difference[..., k:] - difference[..., :-k]).abs()
-            down = (difference[..., k:, :] - difference[..., :-k, :]).abs()
-            total = total + masked_mean(across, valid[..., k:] & valid[..., :-k])
-            total = total + masked_mean(down, valid[..., k:, :] & valid[..., :-k, :])
+        across = (difference[..., k:] - difference[..., :-k]).abs()
+        down = (difference[..., k:, :] - difference[..., :-k, :]).abs()
+        total = total + masked_mean(across, valid[..., k:] & valid[..., :-k])
+        total = total + masked_mean(down, valid[..., k:, :] & valid[..., :-k, :])
     return total
 
 

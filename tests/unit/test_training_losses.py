@@ -51,6 +51,7 @@ def test_gradient_loss_sees_slopes_and_skips_holes():
     predicted = torch.tensor([[[[1.0, 3.0, 9.0]]]])
     assert gradient_loss(predicted, depth, relative=False) == 2.0
     assert gradient_loss(predicted, depth, relative=True).item() == pytest.approx(math.log(3))
+    assert gradient_loss(predicted, depth, relative=False, steps=(1, 2, 40)) == 2.0  # no pair is further apart
     assert gradient_loss(depth + 5 * (depth > 0), depth, relative=False) == 0.0  # an offset has no slope
 
 

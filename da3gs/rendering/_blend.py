@@ -60,12 +60,13 @@ def fill(counter, records_bits, tiles, places, across, first_row, last_row, entr
     """Write (depth bits, splat) into the list of each tile that a splat touches, in the order of the splats."""
     pieces = places.shape[0]
     number = tiles.shape[0]
+    groups = (number + 15) // 16
     while True:
         piece = take_next(counter)
         if piece >= pieces:
             return
         position = places[piece]
-        for i in range(piece * number // pieces, (piece + 1) * number // pieces):
+        for i in range(16 * (piece * groups // pieces), min(16 * ((piece + 1) * groups // pieces), number)):
             tile = tiles[i]
             if tile[1] == 0:
                 continue

@@ -63,6 +63,7 @@ class Workspace:
     def reserve(self, splats: int) -> None:
         """Make room for the records of so many splats, each on a cache line of its own."""
         if len(self.records) < splats:
+            splats = -(-splats // 16) * 16
             memory = np.empty(splats * _project.RECORD + 16, np.float32)
             offset = -memory.ctypes.data % 64 // 4
             self.records = memory[offset : offset + splats * _project.RECORD].reshape(splats, _project.RECORD)
@@ -187,7 +188,7 @@ def _project_all(
         lambda: _project.project(
             counter, pieces, splats.means.ravel(), splats.scales.ravel(), splats.quaternions.ravel(), splats.opacities,
             splats.harmonics.ravel(), splats.harmonics.shape[1], camera, (height, width), antialias,
-            workspace.records.ravel(), workspace.records.view(np.int32).ravel(), workspace.tiles, counts, across,
+            workspace.records.ravel(), workspace.tiles.ravel(), counts, across,
         ),
         workers,
     )  # fmt: skip

@@ -18,15 +18,17 @@ from da3gs.rendering._simd import (
     above,
     any_of,
     at_least,
-    bits_of,
+    below,
     both,
     broadcast,
     load,
     load_every_fourth,
     load_every_third,
+    select,
     store,
     take_next,
 )
+from da3gs.rendering._simd_layout import store_records, store_tiles, whole_bits
 from da3gs.rendering._simd_math import ceiling, floor, larger, log2, smaller, square_root
 
 RECORD = 16
@@ -49,9 +51,9 @@ _C3 = tuple(
     np.float32(c)
     for c in (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277)
 )
-# rows of 16 lanes on the way from vectors to records
-_U, _V, _L11, _L21, _L22, _POWER, _Z, _LEFT, _RIGHT, _TOP, _BOTTOM, _BASIS = range(12)
-_ROWS = _BASIS + 16
+_BASIS, _RED = 0, 16
+"""Rows of 16 lanes: the harmonics, then red, green, blue."""
+_ROWS = 19
 
 
 @inline
@@ -135,10 +137,13 @@ def spread(p, r, sx, sy, sz) -> tuple:
 
 @inline
 @typing.no_type_check
-def _project_sixteen(at, means, scales, quaternions, opacities, bands, camera, height, width, antialias, rows) -> int:
-    """Project splats ``at`` to ``at + 15`` into ``rows``; the bits of those that can be seen.
+def _project_sixteen(
+    at, means, scales, quaternions, opacities, harmonics, bands, camera, height, width, antialias, rows,
+    first, lanes, records, tiles,
+) -> None:  # fmt: skip
+    """Project the splats that stand from ``at`` on, and write their records and tiles from ``first`` on.
 
-    NaN fails every comparison here, so it is never seen.
+    NaN fails every comparison here, so it is never seen. Records are written for 16 splats, seen or not.
     """
     mx, my, mz = (load_every_third(means, 3 * at), load_every_third(means, 3 * at + 1),
                   load_every_third(means, 3 * at + 2))  # fmt: skip
@@ -148,7 +153,8 @@ def _project_sixteen(at, means, scales, quaternions, opacities, bands, camera, h
     opacity = load(opacities, at)
     seen = both(both(at_least(z, NEAR), above(FAR - z, _ZERO)), at_least(opacity, ALPHA_MIN))
     if not any_of(seen):
-        return np.uint32(0)
+        store_tiles(tiles, 4 * first, x, x, x, x, seen)
+        return
     inverse = _ONE / z
     v = spread(
         projection_rows(camera, x, y, inverse),
@@ -179,46 +185,43 @@ def _project_sixteen(at, means, scales, quaternions, opacities, bands, camera, h
     top, bottom = ceiling(larger(w - rv - _ONE, _ZERO)), floor(smaller(w + rv, np.float32(height - 1)))
     seen = both(seen, both(at_least(right - left, _ZERO), at_least(bottom - top, _ZERO)))
     if not any_of(seen):
-        return np.uint32(0)
-    l11 = square_root(_HALF_LOG2E * vv / blurred)
-    store(rows, 16 * _U, u)
-    store(rows, 16 * _V, w)
-    store(rows, 16 * _L11, l11)
-    store(rows, 16 * _L21, _ZERO - l11 * uv / vv)
-    store(rows, 16 * _L22, square_root(_HALF_LOG2E / vv))
-    store(rows, 16 * _POWER, power)
-    store(rows, 16 * _Z, z)
-    store(rows, 16 * _LEFT, left)
-    store(rows, 16 * _RIGHT, right)
-    store(rows, 16 * _TOP, top)
-    store(rows, 16 * _BOTTOM, bottom)
+        store_tiles(tiles, 4 * first, x, x, x, x, seen)
+        return
     dx, dy, dz = mx - camera[21], my - camera[22], mz - camera[23]
     shrink = _ONE / square_root(dx * dx + dy * dy + dz * dz)
     store_basis(rows, 16 * _BASIS, bands, dx * shrink, dy * shrink, dz * shrink)
-    return bits_of(seen)
+    _colors(3 * bands * first, lanes, rows, harmonics, bands)
+    red, green, blue = load(rows, 16 * _RED), load(rows, 16 * _RED + 16), load(rows, 16 * _RED + 32)
+    finite = both(both(below(red, _HUGE), below(green, _HUGE)), below(blue, _HUGE))
+    lowest = smaller(red, smaller(green, blue))
+    seen = both(seen, both(finite, above(lowest, -_HUGE)))
+    zero = broadcast(_ZERO)
+    left, right = select(seen, left, zero), select(seen, right, zero)
+    top, bottom = select(seen, top, zero), select(seen, bottom, zero)
+    l11 = square_root(_HALF_LOG2E * vv / blurred)
+    here = (
+        u, w, l11, zero - l11 * uv / vv, square_root(_HALF_LOG2E / vv), power,
+        larger(red, zero), larger(green, zero), larger(blue, zero), z,
+        whole_bits(left), whole_bits(right), whole_bits(top), whole_bits(bottom), zero, zero,
+    )  # fmt: skip
+    store_records(records, RECORD * first, here)
+    store_tiles(tiles, 4 * first, left, right, top, bottom, seen)
 
 
 @inline
 @typing.no_type_check
-def _record_one(i, lane, rows, harmonics, bands, records, boxes) -> bool:
-    """Write the record of splat ``i`` from its lane; whether its colour is finite."""
-    red, green, blue = _HALF, _HALF, _HALF
-    first = 3 * bands * i
-    for band in range(bands):
-        weight = rows[16 * (_BASIS + band) + lane]
-        red += weight * harmonics[first + 3 * band]
-        green += weight * harmonics[first + 3 * band + 1]
-        blue += weight * harmonics[first + 3 * band + 2]
-    if not (abs(red) < _HUGE and abs(green) < _HUGE and abs(blue) < _HUGE):
-        return False
-    at = RECORD * i
-    for row in range(_POWER + 1):
-        records[at + row] = rows[16 * row + lane]
-    records[at + 6], records[at + 7], records[at + 8] = max(red, _ZERO), max(green, _ZERO), max(blue, _ZERO)
-    records[at + 9] = rows[16 * _Z + lane]
-    for row in range(4):
-        boxes[at + 10 + row] = np.int32(rows[16 * (_LEFT + row) + lane])
-    return True
+def _colors(first, lanes, rows, harmonics, bands) -> None:
+    """Red, green and blue of each lane before clamping, from its harmonics."""
+    for lane in range(lanes):
+        red, green, blue = _HALF, _HALF, _HALF
+        at = first + 3 * bands * lane
+        for band in range(bands):
+            weight = rows[16 * (_BASIS + band) + lane]
+            red += weight * harmonics[at]
+            green += weight * harmonics[at + 1]
+            blue += weight * harmonics[at + 2]
+            at += 3
+        rows[16 * _RED + lane], rows[16 * _RED + 16 + lane], rows[16 * _RED + 32 + lane] = red, green, blue
 
 
 @inline
@@ -238,14 +241,16 @@ def copy_few(few, at, number, means, scales, quaternions, opacities) -> None:
 @typing.no_type_check
 def project(
     counter, pieces, means, scales, quaternions, opacities, harmonics, bands, camera, size, antialias,
-    records, boxes, tiles, counts, across,
+    records, tiles, counts, across,
 ) -> None:  # fmt: skip
     """Project every splat of the pieces that this thread takes, and count the splats of each tile by piece.
 
-    All arrays of splats are flat. Sixteen splats go together; each lane is computed alike whatever its neighbours are.
+    All arrays of splats are flat; ``records`` and ``tiles`` have room for a multiple of 16 splats, and pieces begin at
+    multiples of 16. Each lane is computed alike whatever its neighbours are.
     """
     height, width = size
     number = opacities.shape[0]
+    groups = (number + 15) // 16
     rows = np.empty(16 * _ROWS, np.float32)
     few = (np.zeros(48, np.float32), np.zeros(48, np.float32), np.zeros(64, np.float32), np.zeros(16, np.float32))
     while True:
@@ -254,27 +259,21 @@ def project(
             return
         count = counts[piece]
         count[:] = 0
-        last = (piece + 1) * number // pieces
-        for at in range(piece * number // pieces, last, 16):
-            if at + 16 <= number:
-                seen = _project_sixteen(
-                    at, means, scales, quaternions, opacities, bands, camera, height, width, antialias, rows
-                )
+        for group in range(piece * groups // pieces, (piece + 1) * groups // pieces):
+            at = 16 * group
+            lanes = min(16, number - at)
+            if lanes == 16:
+                _project_sixteen(
+                    at, means, scales, quaternions, opacities, harmonics, bands, camera, height, width, antialias, rows,
+                    at, 16, records, tiles,
+                )  # fmt: skip
             else:
                 copy_few(few, at, number, means, scales, quaternions, opacities)
-                seen = _project_sixteen(
-                    0, few[0], few[1], few[2], few[3], bands, camera, height, width, antialias, rows
-                )
-            for lane in range(min(16, last - at)):
-                i = at + lane
-                if not (seen >> np.uint32(lane)) & np.uint32(1) or not _record_one(
-                    i, lane, rows, harmonics, bands, records, boxes
-                ):
-                    tiles[i, 1] = 0
-                    continue
-                x0, x1 = boxes[RECORD * i + 10] // TILE, boxes[RECORD * i + 11] // TILE + 1
-                y0, y1 = boxes[RECORD * i + 12] // TILE, boxes[RECORD * i + 13] // TILE + 1
-                tiles[i, 0], tiles[i, 1], tiles[i, 2], tiles[i, 3] = x0, x1, y0, y1
-                for row in range(y0, y1):
-                    for column in range(x0, x1):
+                _project_sixteen(
+                    0, few[0], few[1], few[2], few[3], harmonics, bands, camera, height, width, antialias, rows,
+                    at, lanes, records, tiles,
+                )  # fmt: skip
+            for i in range(4 * at, 4 * (at + lanes), 4):
+                for row in range(tiles[i + 2], tiles[i + 3]):
+                    for column in range(tiles[i], tiles[i + 1]):
                         count[row * across + column] += 1

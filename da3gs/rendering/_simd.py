@@ -103,7 +103,8 @@ for _symbols, _name in (
         _arithmetic(_symbol, lambda b, x, y, name=_name: getattr(b, name)(x, y, flags=_CONTRACT))
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def address_of(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Where element ``index`` of a contiguous array stands."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(data, [index])
 
@@ -113,7 +114,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Sixteen neighbours from a contiguous float32 array, starting at the flat ``index``."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        place = _address(context, builder, sig.args[0], *arguments)
+        place = address_of(context, builder, sig.args[0], *arguments)
         return builder.load(builder.bitcast(place, _FLOATS.as_pointer()), align=4)
 
     return FLOATS(array, types.intp), emit
@@ -126,7 +127,7 @@ def _strided(stride: int) -> Any:
     def load_column(typingctx: Any, array: Any, index: Any) -> Any:
         def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
             wide = ir.VectorType(_FLOAT, (LANES - 1) * stride + 1)
-            place = _address(context, builder, sig.args[0], *arguments)
+            place = address_of(context, builder, sig.args[0], *arguments)
             rows = builder.load(builder.bitcast(place, wide.as_pointer()), align=4)
             chosen = ir.Constant(_INTS, [lane * stride for lane in range(LANES)])
             return builder.shuffle_vector(rows, ir.Constant(wide, ir.Undefined), chosen)
@@ -145,7 +146,7 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write sixteen neighbours of a contiguous float32 array, starting at the flat ``index``."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        place = _address(context, builder, sig.args[0], *arguments[:2])
+        place = address_of(context, builder, sig.args[0], *arguments[:2])
         builder.store(arguments[2], builder.bitcast(place, _FLOATS.as_pointer()), align=4)
         return context.get_dummy_value()
 
@@ -266,7 +267,7 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of the flat ``index`` of a contiguous array."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        place = builder.bitcast(_address(context, builder, sig.args[0], *arguments), ir.IntType(8).as_pointer())
+        place = builder.bitcast(address_of(context, builder, sig.args[0], *arguments), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, _INT, _INT, _INT])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [place, ir.Constant(_INT, 0), ir.Constant(_INT, 3), ir.Constant(_INT, 1)])
@@ -280,7 +281,7 @@ def take_next(typingctx: Any, counter: Any) -> Any:
     """Add one to the first element of an int64 array and return what it was, atomically."""
 
     def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        place = _address(context, builder, sig.args[0], arguments[0], ir.Constant(ir.IntType(64), 0))
+        place = address_of(context, builder, sig.args[0], arguments[0], ir.Constant(ir.IntType(64), 0))
         return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), emit

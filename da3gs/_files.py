@@ -19,17 +19,32 @@ SCENE_FORMAT = "da3gs scene"
 """What scene.json says of itself under ``format``."""
 
 
+_ASIDE = ".aside"
+"""Where a folder that is being replaced waits, within the temporary one."""
+
+
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if not overwrite and (path.exists() or path.is_symlink()):
         raise InputError(f"{path.name} exists already; choose another name or pass --overwrite")
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Delete what killed runs left beside ``path``: their names carry the process that made them."""
+    """Delete what killed runs left beside ``path``: their names carry the process that made them.
+
+    An old folder that was put aside and never replaced goes back to its place.
+    """
     for leftover in path.parent.glob(f".{_glob_escape(path.name)}.*.tmp"):
         process = leftover.name.removesuffix(".tmp").rpartition(".")[2]
         if process.isdigit() and not _alive(int(process)):
+            _put_back(leftover / _ASIDE, path)
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Undo the first half of a swap whose second half never came."""
+    if aside.is_dir() and not path.exists():
+        with contextlib.suppress(OSError):
+            os.rename(aside, path)
 
 
 def _glob_escape(name: str) -> str:
@@ -55,10 +70,10 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: ``path`` exists and ``overwrite`` is false, or its folder does not exist.
     """
-    _refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise InputError(f"the folder of {path} does not exist; create it first")
     _remove_leftovers(path)
+    _refuse_existing(path, overwrite)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=f".{os.getpid()}.tmp", dir=path.parent))
     try:
         temporary = folder / path.name
@@ -78,10 +93,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: ``path`` exists and ``overwrite`` is false, or its parent does not exist.
     """
-    _refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise InputError(f"the folder of {path} does not exist; create it first")
     _remove_leftovers(path)
+    _refuse_existing(path, overwrite)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=f".{os.getpid()}.tmp", dir=path.parent))
     try:
         temporary = folder / path.name
@@ -89,9 +104,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         _refuse_existing(path, overwrite)
         if path.exists():
-            os.rename(path, folder / "old")
+            os.rename(path, folder / _ASIDE)
         os.rename(temporary, path)
     finally:
+        _put_back(folder / _ASIDE, path)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -147,6 +163,7 @@ def check_output(
         raise InputError(f"{path} cannot be written; name a file or folder")
     if not parent.is_dir():
         raise InputError(f"the folder of {path} does not exist; create it first")
+    _remove_leftovers(path)
     _refuse_existing(path, overwrite)
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the folder of {path} is not writable; choose another place")

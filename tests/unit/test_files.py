@@ -169,6 +169,35 @@ def test_leftovers_of_killed_runs_go(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {path.name, mine, ".b.scene.x.4194305.tmp"}
 
 
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_swap_that_is_interrupted_keeps_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    path, calls, rename = scene_folder(tmp_path / "a"), [], os.rename
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == moment:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with contextlib.suppress(KeyboardInterrupt), atomic_folder(path, overwrite=True) as temporary:
+        (temporary / "new").touch()
+    assert [p.name for p in path.iterdir()] == ["scene.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_swap_that_was_killed_is_undone_by_the_next_run(tmp_path: Path) -> None:
+    holder = tmp_path / f".a.x.{2**22 + 1}.tmp"
+    holder.mkdir()
+    scene_folder(holder / ".aside")
+    with pytest.raises(InputError, match="exists already"):
+        check_output(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    check_output(tmp_path / "a", overwrite=True)
+
+
 def test_regular_files_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     with open_regular(tmp_path / "a") as file:

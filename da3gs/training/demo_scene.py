@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from da3gs.formats.transforms import save_transforms, transforms_content
 from da3gs.training.shots import FINE, aim, color_map, depth_map, develop
 from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.training.textures import TextureBank, make_textures
@@ -27,12 +28,17 @@ def demo_photos(views: int = VIEWS, height: int = HEIGHT, width: int = WIDTH) ->
     generator = np.random.default_rng(_SEED)
     bank = make_textures(generator, 66, 512)
     scene = desk_scene(generator, bank)
-    focal = np.full(2, max(height, width) / 2 / math.tan(math.radians(58) / 2))
+    focal = np.full(2, _focal(height, width))
     colors: list[NDArray[np.float32]] = []
     for pose in demo_poses(views):
         hits = depth_map(scene, pose, focal, height, width)
         colors.append(color_map(scene, bank, pose, focal, hits, quality=FINE, seed=len(colors)))
     return develop(generator, colors, plain=True)
+
+
+def _focal(height: int, width: int) -> float:
+    """Focal length in pixels of a camera that sees 58 degrees along its longer side."""
+    return max(height, width) / 2 / math.tan(math.radians(58) / 2)
 
 
 def demo_poses(views: int = VIEWS) -> NDArray[np.float64]:
@@ -147,9 +153,18 @@ def _things(b: Builder) -> None:
 
 
 def main(folder: str) -> None:
-    """Write the photographs as JPEG files into a folder."""
+    """Write the photographs as JPEG files into a folder, with their cameras (metres, z up) in transforms.json."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
+    focal = _focal(HEIGHT, WIDTH)
+    intrinsics = np.array([[focal, 0, WIDTH / 2], [0, focal, HEIGHT / 2], [0, 0, 1]])
+    content = transforms_content(
+        [f"desk_{index + 1}.jpg" for index in range(VIEWS)],
+        cam_to_world=demo_poses(),
+        intrinsics=np.repeat(intrinsics[None], VIEWS, 0),
+        sizes=[(HEIGHT, WIDTH)] * VIEWS,
+    )
+    save_transforms(target / "transforms.json", content)
     for index, photo in enumerate(demo_photos()):
         picture = Image.fromarray((photo * 255 + 0.5).astype(np.uint8))
         picture.save(target / f"desk_{index + 1}.jpg", quality=86, optimize=True)

@@ -140,11 +140,17 @@ def _sizes(scene: Scene) -> list[tuple[int, int]]:
     return [(h, w) if h and w else (views.height, views.width) for h, w in views.sizes]
 
 
+def file_stem(name: str) -> str:
+    """A view's name as every file system takes it: at most 160 bytes, no separators, wildcards or control characters."""
+    clean = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", name.encode("utf-8", "replace").decode())
+    return clean.encode()[:160].decode("utf-8", "ignore").strip(". ") or "photo"
+
+
 def scene_frames(scene: Scene) -> list[Frame]:
     """What each photo is called in files, its size, and the intrinsics for that size."""
     frames, taken = [], set[str]()
     for index, (height, width) in enumerate(_sizes(scene)):
-        stem = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", scene.views.names[index]).strip(". ")[:120] or "photo"
+        stem = file_stem(scene.views.names[index])
         while stem.casefold() in taken:
             stem += "_"
         taken.add(stem.casefold())

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from da3gs._scene_write import file_stem, reference_indices
 from da3gs.errors import InputError
 from da3gs.formats.inria import load_inria
 from da3gs.formats.ply import ply_comments
@@ -176,8 +177,6 @@ def test_reference_is_what_the_splats_show(scene: Scene, folder: Path) -> None:
 
 
 def test_at_most_eight_references() -> None:
-    from da3gs._scene_write import reference_indices
-
     assert reference_indices(3) == [0, 1, 2]
     assert reference_indices(8) == list(range(8))
     many = reference_indices(100)
@@ -411,10 +410,11 @@ def test_originals_at_full_size(scene: Scene, tmp_path: Path) -> None:
 def test_awkward_names(tmp_path: Path) -> None:
     """Names that differ only in what files may not hold still get files of their own."""
     scene = small_scene()
-    names = ("a/b", "a:b", "a_b", "..")
+    names = ("a/b", "a:b\ud800", "a_b", "..")
     scene = dataclasses.replace(scene, views=dataclasses.replace(scene.views, names=names))
     scene.save(tmp_path / "scene")
     files = sorted(path.name for path in (tmp_path / "scene" / "images").iterdir())
     assert files == ["a_b.png", "a_b_.png", "a_b__.png", "photo.png"]
     assert len({hashlib.sha256((tmp_path / "scene" / "images" / f).read_bytes()).digest() for f in files}) == 4
     load_scene(tmp_path / "scene")
+    assert file_stem("\N{SNOWMAN}" * 500) == "\N{SNOWMAN}" * 53

@@ -51,7 +51,7 @@ def upstream_rows(
         raise InputError(f"upstream's PLY needs one splat a pixel: {depth.numel()} pixels, got {len(gaussians)} splats")
     if centered:
         gaussians = _centered(gaussians)
-    kept = gaussians.masked(_kept(depth, nearest, border, every).flatten())
+    kept = gaussians.masked(official_pixels(depth, nearest=nearest, border=border, every=every).flatten())
     bands = {"dc": 1, "all": kept.harmonics.shape[-2], "padded": 16}[harmonics]
     names = property_names(bands, normals=harmonics != "padded")
     match harmonics:
@@ -79,8 +79,10 @@ def save_upstream_ply(
         temporary.write_bytes(header + rows.cpu().numpy().astype("<f4").tobytes())
 
 
-def _kept(depth: Float[Tensor, "V H W"], nearest: float, border: bool, every: int | None) -> Bool[Tensor, "V H W"]:
-    """Which pixels the official exporter keeps."""
+def official_pixels(
+    depth: Float[Tensor, "V H W"], *, nearest: float = 0.9, border: bool = True, every: int | None = 1
+) -> Bool[Tensor, "V H W"]:
+    """Which pixels the official exporter keeps; arguments as for ``upstream_rows``."""
     views, height, width = depth.shape
     keep = torch.ones_like(depth, dtype=torch.bool)
     if nearest < 1:

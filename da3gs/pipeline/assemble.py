@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +15,7 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 from da3gs.network.depth_splats import depth_edges, splats_from_depth
 from da3gs.pipeline.predict import Placed
+from da3gs.pipeline.sky import has_sky, laid_on_shell, sky_shell
 from da3gs.rendering import render
 from da3gs.scene import Provenance
 from da3gs.views import Views
@@ -39,31 +41,65 @@ class Assembled(TensorRecord):
         )
 
 
-def assemble(result: Placed, views: Views) -> Assembled:
-    """The splats of every view: the head's where there are any, else made from depth. Padding makes none."""
+def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop") -> Assembled:
+    """The splats of every view: the head's where there are any, else made from depth. Padding makes none.
+
+    Args:
+        result: depth, cameras and splats of a head.
+        views: the photos.
+        sky: ``shell`` puts the splats of sky pixels on a far sphere, and some more behind the sky's rim; their
+            confidence is unknown and their edge 0. ``drop`` leaves them where they are, marked as sky.
+    """
     parts, wanted, rows = [], [], []
-    height, width = views.height, views.width
+    shell = None
+    if sky == "shell" and result.sky is not None and has_sky(result.sky, views):
+        shell = sky_shell(result.depth, result.sky, result.cameras, views.masks)
     for view, (h, w) in enumerate(views.sizes):
-        depth = result.depth[view, :h, :w]
+        photo = views.images[view, :, :h, :w].to(result.depth.device)
+        camera = result.cameras[[view]].cropped(0, 0, h, w)[0]
+        own = _view_splats(result, views, view, photo, camera)
+        own_sky = None if result.sky is None else result.sky[view, :h, :w]
+        mask = torch.ones(h, w, dtype=torch.bool) if views.masks is None else views.masks[view, :h, :w].cpu()
         confidence = None if result.confidence is None else result.confidence[view, :h, :w]
-        if result.gaussians is None:
-            photo = views.images[view : view + 1, :, :h, :w].to(depth.device)
-            camera = result.cameras[[view]].cropped(0, 0, h, w)
-            own = splats_from_depth(
-                photo, depth[None], camera, confidence=None if confidence is None else confidence[None]
-            )
-            parts.append(recolored(own, photo[0], camera[0]))
-        else:
-            inside = _window(view, h, w, height, width).to(depth.device)
-            parts.append(result.gaussians.map(lambda t, index=inside: t[index]))  # type: ignore[misc]
-        mask = torch.ones(h, w, dtype=torch.bool) if views.masks is None else views.masks[view, :h, :w]
-        wanted.append(mask.flatten().cpu())
-        rows.append(_rows(view, depth, confidence, None if result.sky is None else result.sky[view, :h, :w]))
+        row, keep = _rows(view, result.depth[view, :h, :w], confidence, own_sky), mask.flatten()
+        if shell is not None and own_sky is not None and own_sky.any():
+            own, rim = laid_on_shell(own, own_sky, photo, camera, shell)
+            row, keep = _rows_with_shell(row, rim.cpu()), torch.cat((keep, mask[rim.cpu()]))
+        parts.append(own if result.gaussians is not None else recolored(own, photo, camera))
+        wanted.append(keep)
+        rows.append(row)
     names = [field.name for field in dataclasses.fields(Provenance)]
     return Assembled(
         gaussians=Gaussians.concatenated(parts).to("cpu"),
         wanted=torch.cat(wanted),
         provenance=Provenance(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names}),
+    )
+
+
+def _view_splats(result: Placed, views: Views, view: int, photo: Float[Tensor, "3 h w"], camera: Cameras) -> Gaussians:
+    """One splat for each pixel of a photo, in row order."""
+    h, w = photo.shape[-2:]
+    if result.gaussians is not None:
+        inside = _window(view, h, w, views.height, views.width).to(result.depth.device)
+        return result.gaussians.map(lambda t: t[inside])
+    confidence = None if result.confidence is None else result.confidence[view : view + 1, :h, :w]
+    depth = result.depth[view : view + 1, :h, :w]
+    single = dataclasses.replace(
+        camera, world_to_cam=camera.world_to_cam[None], intrinsics=camera.intrinsics[None]
+    )  # fmt: skip
+    return splats_from_depth(photo[None], depth, single, confidence=confidence)
+
+
+def _rows_with_shell(row: Provenance, rim: Bool[Tensor, "h w"]) -> Provenance:
+    """What is noted of a view's splats where the sky has gone to the shell, and of those behind the sky's rim."""
+    pixel = rim.flatten().nonzero().squeeze(-1).to(torch.int32)
+    unknown = torch.full((len(pixel),), torch.nan, dtype=torch.float16)
+    return Provenance(
+        view=torch.cat((row.view, row.view[:1].expand(len(pixel)))),
+        pixel=torch.cat((row.pixel, pixel)),
+        confidence=torch.cat((torch.where(row.sky, torch.nan, row.confidence), unknown)),
+        edge=torch.cat((torch.where(row.sky, 0, row.edge), torch.zeros_like(unknown))),
+        sky=torch.cat((row.sky, torch.ones(len(pixel), dtype=torch.bool))),
     )
 
 

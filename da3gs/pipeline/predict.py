@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import functools
+import math
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,8 +16,12 @@ from da3gs.cameras import Cameras
 from da3gs.errors import BackendError, InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
+from da3gs.network.metric import metric_depth
+from da3gs.pipeline.agree import agreeing_depth
+from da3gs.pipeline.metres import FocalResidual, focal_residual, is_metric_by_focal, is_monocular, refuse_metres
 from da3gs.pipeline.place import PoseResidual, placed, pose_residual, similarity_between
 from da3gs.pipeline.settings import Settings
+from da3gs.pipeline.upstream import official_placement
 from da3gs.prediction import Prediction
 from da3gs.views import Views
 
@@ -42,6 +48,12 @@ class Placed(TensorRecord):
     """Where the cameras are from."""
     residual: PoseResidual | None = None
     """Between given and predicted cameras."""
+    focal: FocalResidual | None = None
+    """Between known and predicted focal lengths."""
+    metres: float | None = None
+    """Metres that a unit of the given poses is long, where the model knows."""
+    resized: float = 1.0
+    """What the caller's frame was multiplied by: 1 unless metres are asked for."""
 
     def transformed(self, similarity: Similarity) -> Placed:
         """The same in a world that went through a similarity."""
@@ -53,34 +65,97 @@ class Placed(TensorRecord):
             gaussians=None if self.gaussians is None else self.gaussians.transformed(similarity),
         )
 
+    def in_metres(self) -> Placed:
+        """The same with the caller's frame multiplied, about its origin, by what makes its unit a metre."""
+        if self.metres is None:
+            return self
+        return dataclasses.replace(
+            self,
+            depth=self.depth * self.metres,
+            cameras=self.cameras.scaled(self.metres),
+            gaussians=None if self.gaussians is None else self.gaussians.scaled(self.metres),
+            metric=True,
+            resized=self.metres,
+        )
+
 
 def predict(network: nn.Module, views: Views, settings: Settings) -> Placed:
     """Depth, cameras and splats of a head: in the caller's frame with given poses, else in the network's.
 
     Raises:
-        InputError: poses or a splat head are asked for that the input or the model does not have.
+        InputError: poses, metres or a splat head are asked for that the input or the model does not have.
     """
     given = views.cameras if _uses_given(views, settings) else None
     known = views.intrinsics if views.cameras is None else views.cameras.intrinsics
-    prediction = _run(network, dataclasses.replace(views, cameras=given, intrinsics=known), settings)
-    confidence, sky = prediction.confidence, prediction.sky
-    if prediction.cameras is None:
-        prediction = dataclasses.replace(prediction, cameras=_single_camera(views, given, known))
-    cameras = prediction.cameras
-    assert cameras is not None
-    if given is not None:
-        residual = pose_residual(cameras, given)
-        prediction = placed(prediction, given, similarity_between(cameras, given).scale.to(prediction.depth))
-        poses: Literal["given", "predicted", "rays"] = "given"
+    if settings.upstream and given is None:
+        known = None  # the official program ignores intrinsics without poses
+    refuse_metres(network, views, known, settings)
+    if is_monocular(network):
+        result = _predict_monocular(network, views, given, known, settings)
     else:
-        residual, poses = None, "rays" if settings.poses == "rays" else "predicted"
+        result = _predict_any_view(network, views, given, known, settings)
+    return dataclasses.replace(result, metric=False) if settings.metric == "off" else result
+
+
+def _predict_any_view(
+    network: nn.Module, views: Views, given: Cameras | None, known: Tensor | None, settings: Settings
+) -> Placed:
+    prediction = _run(network, dataclasses.replace(views, cameras=given, intrinsics=known), settings)
+    predicted = prediction.cameras
+    assert predicted is not None
+    known = None if known is None else known.to(predicted.intrinsics)
+    focal = None if known is None else focal_residual(predicted, known)
+    facts: dict[str, Any] = {"confidence": prediction.confidence, "sky": prediction.sky, "focal": focal}
+    if given is None:
         if known is not None:
             prediction = with_intrinsics(prediction, known)
-    assert prediction.cameras is not None
+        facts["metric"] = prediction.metric
+        facts["poses"] = "rays" if settings.poses == "rays" else "predicted"
+    else:
+        given = given.to(predicted.world_to_cam.device)
+        scale = similarity_between(predicted, given).scale.to(prediction.depth)
+        facts["residual"] = pose_residual(predicted, given)
+        facts["metres"] = 1 / float(scale) if prediction.metric else None
+        facts["poses"] = "given"
+        place = official_placement if settings.upstream else functools.partial(placed, scale=scale)
+        prediction = place(prediction, given)
+    cameras = prediction.cameras
+    assert cameras is not None
+    return Placed(depth=prediction.depth, cameras=cameras, gaussians=prediction.gaussians, **facts)
+
+
+def _predict_monocular(
+    network: nn.Module, views: Views, given: Cameras | None, known: Tensor | None, settings: Settings
+) -> Placed:
+    """Depth of each photo by itself, under given cameras or, for a single photo, one at the origin."""
+    _refuse_monocular(network, views, given, settings)
+    prediction = _run(network, dataclasses.replace(views, cameras=None, intrinsics=None), settings)
+    cameras = _single_camera(views, known) if given is None else given
+    cameras = cameras.to(prediction.depth.device)
+    depth, metric, metres = prediction.depth, False, None
+    if is_metric_by_focal(network) and not settings.upstream and known is not None and _all_known(known):
+        depth, metric, metres = metric_depth(depth, cameras.intrinsics), given is None, 1.0
+    if len(views) > 1:
+        photos = dataclasses.replace(views, cameras=cameras)
+        depth, scale = agreeing_depth(depth, photos, sky=prediction.sky, together=metres is not None)
+        metres = None if metres is None else 1 / scale
     return Placed(
-        depth=prediction.depth, cameras=prediction.cameras, confidence=confidence, sky=sky,
-        gaussians=prediction.gaussians, metric=prediction.metric, poses=poses, residual=residual,
+        depth=depth, cameras=cameras, sky=prediction.sky, metric=metric, metres=metres if given is not None else None,
+        poses="predicted" if given is None else "given",
     )  # fmt: skip
+
+
+def _refuse_monocular(network: nn.Module, views: Views, given: Cameras | None, settings: Settings) -> None:
+    name = getattr(getattr(network, "config", None), "name", "this model")
+    if given is None and len(views) > 1:
+        raise InputError(
+            f"{name} looks at one photo at a time and cannot tell the poses of {len(views)} photos; name one photo, "
+            "give poses (a transforms.json or a COLMAP model), or use an any-view model"
+        )
+    if settings.poses == "rays":
+        raise InputError(f"--poses rays, but {name} predicts no rays; use --poses auto or an any-view model")
+    if settings.upstream and given is not None:
+        raise InputError(f"--upstream: the official program takes no given poses with {name}; use --poses predicted")
 
 
 def with_intrinsics(prediction: Prediction, intrinsics: Float[Tensor, "V 3 3"]) -> Prediction:
@@ -124,19 +199,17 @@ def _run(network: nn.Module, views: Views, settings: Settings) -> Prediction:
     return prediction
 
 
-def _single_camera(views: Views, given: Cameras | None, known: Tensor | None) -> Cameras:
-    """Cameras for a monocular model: given ones, or for a single photo the origin with the best known focal length."""
-    if given is not None:
-        return given
-    if len(views) > 1:
-        raise InputError(f"a monocular model cannot tell the poses of {len(views)} photos; give poses, one photo, or "
-                         "an any-view model")  # fmt: skip
-    height, width = views.height, views.width
-    focal = max(height, width) / 2 / torch.tan(torch.deg2rad(torch.tensor(_GUESSED_FOV / 2)))
+def _all_known(known: Float[Tensor, "V 3 3"]) -> bool:
+    return bool(torch.isfinite(known).all())
+
+
+def _single_camera(views: Views, known: Tensor | None) -> Cameras:
+    """A camera at the origin for a monocular model's photo, with the best known focal length."""
+    height, width = views.sizes[0]
+    focal = max(height, width) / 2 / math.tan(math.radians(_GUESSED_FOV / 2))
     guess = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])[None]
-    usable = known is not None and bool(torch.isfinite(known).all())
-    intrinsics = known.cpu() if known is not None and usable else guess
-    return Cameras(world_to_cam=torch.eye(4)[None], intrinsics=intrinsics, height=height, width=width)
+    intrinsics = known.cpu() if known is not None and _all_known(known) else guess
+    return Cameras(world_to_cam=torch.eye(4)[None], intrinsics=intrinsics, height=views.height, width=views.width)
 
 
 def predicted_cameras(network: nn.Module, views: Views, settings: Settings) -> Cameras:

@@ -40,8 +40,11 @@ def scene_record(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The content of scene.json: where everything came from and how good it is."""
-    unit = "metre" if result.metric else "arbitrary"
     given = result.poses == "given"
+    unit = "metre" if result.metric else "given" if given else "arbitrary"
+    origin, up = ("given", "given") if given else ("first view", settings.up)
+    if settings.upstream and not given:
+        origin, up = "network", "network"
     return {
         "format_version": FORMAT_VERSION,
         "da3gs_version": __version__,
@@ -50,12 +53,18 @@ def scene_record(
         "model": {"name": card.name, "licence": card.licence, "commercial_use": card.commercial},
         "frame": {
             "axes": "opencv",
-            "origin": "given" if given else "first view",
-            "up": "given" if given else settings.up,
-            "unit": "given" if given else unit,
+            "origin": origin,
+            "up": up,
+            "unit": unit,
             "metric": result.metric,
+            "metres_per_given_unit": None if result.metres is None else float(f"{result.metres:.6g}"),
+            "given_times": result.resized,
         },
-        "poses": {"source": result.poses, "residual": None if result.residual is None else result.residual.as_dict()},
+        "poses": {
+            "source": result.poses,
+            "residual": None if result.residual is None else result.residual.as_dict(),
+            "focal": _focal(photos, context, result),
+        },
         "views": {
             "kept": [_photo(photos, index, "context") for index in context]
             + [_photo(photos, index, "holdout") for index in held],
@@ -72,6 +81,14 @@ def scene_record(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _focal(photos: LoadedPhotos, context: list[int], result: Placed) -> dict[str, Any] | None:
+    """How far predicted focal lengths are from the known ones, and where these are from."""
+    if result.focal is None:
+        return None
+    sources = sorted({str(photos.photos[i].focal_source) for i in context if photos.photos[i].focal_source})
+    return {"source": " and ".join(sources) or None, **result.focal.as_dict()}
 
 
 def peak_memory_mb() -> float:

@@ -141,7 +141,7 @@ def _sizes(scene: Scene) -> list[tuple[int, int]]:
 
 
 def file_stem(name: str) -> str:
-    """A view's name as every file system takes it: at most 160 bytes, no separators, wildcards or control characters."""
+    """A view's name as every file system takes it: at most 160 bytes, no separators or control characters."""
     clean = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", name.encode("utf-8", "replace").decode())
     return clean.encode()[:160].decode("utf-8", "ignore").strip(". ") or "photo"
 

@@ -7,10 +7,12 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
@@ -19,7 +21,8 @@ from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
-from da3gs.pipeline.assemble import assemble
+from da3gs.pipeline.align import honest_depth
+from da3gs.pipeline.assemble import Assembled, assemble
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
@@ -39,6 +42,7 @@ from da3gs.pipeline.settings import (
     Up,
     split_holdout,
 )
+from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning
 from da3gs.scene import Scene, far_offset
 from da3gs.views import Views
 
@@ -126,6 +130,13 @@ def reconstruct(
                 masks=None if masks is None else Path(masks),
                 progress=progress,
             )
+        if settings.upstream:
+            if settings.images == "original" and len(set(photos.views.sizes)) > 1:
+                raise InputError(
+                    "--upstream crops photos of different sizes to the smallest, so --images original cannot be kept; "
+                    "leave one of them out"
+                )
+            photos = cropped_to_smallest(photos)
         return _reconstruct(ready, photos, settings, watch, progress)
 
 
@@ -138,19 +149,21 @@ def _reconstruct(
     with watch("network"):
         progress("predicting depth and cameras", 0, 1)
         result = predict(ready.network, views, settings)
-        if result.poses != "given":
+        if result.poses != "given" and not settings.upstream:
             result = result.transformed(_frame(result, views, settings))
         progress("predicting depth and cameras", 1, 1)
+    alignment: dict[str, Any] | None = None
+    if result.poses == "given" and not settings.upstream:
+        with watch("alignment"):
+            progress("fitting depth to the photos", 0, 1)
+            points = None if photos.points is None else torch.from_numpy(photos.points.positions - np.array(offset))
+            result, alignment = honest_depth(result, views, points, seed=settings.seed)
+            progress("fitting depth to the photos", 1, 1)
+    if result.poses == "given" and settings.metric == "on":
+        result = result.in_metres()
     with watch("splats"):
-        candidates = assemble(result, views)
-        keep, dropped = kept_splats(
-            candidates.gaussians,
-            wanted=candidates.wanted,
-            confidence=candidates.provenance.confidence.float(),
-            edge=candidates.provenance.edge.float(),
-            sky=candidates.provenance.sky,
-            limits=settings.limits,
-        )
+        candidates = assemble(result, views, sky=settings.sky)
+        keep, dropped = _kept(candidates, result, settings)
         kept = candidates.masked(keep)
         if not len(kept.gaussians):
             reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count)
@@ -164,11 +177,16 @@ def _reconstruct(
                 scores, holdout=photo_psnr(kept.gaussians, cameras, everything[held]), holdout_poses=source
             )
     given = photos.cam_to_world_given if result.poses == "given" else None
+    if given is not None and result.resized != 1:  # metres were asked for
+        given = _resized(given, result.resized)
+        x, y, z = (result.resized * shift for shift in offset)
+        offset = (x, y, z)
     return Scene(
         gaussians=kept.gaussians,
         cameras=result.cameras.to("cpu"),
         views=dataclasses.replace(views, cameras=None, intrinsics=None),
-        record=scene_record(ready.card, photos, context, held, settings, result, dropped, scores, watch.seconds),
+        record=scene_record(ready.card, photos, context, held, settings, result, dropped, scores, watch.seconds)
+        | {"alignment": alignment},
         provenance=kept.provenance,
         depth=result.depth.cpu(),
         confidence=None if result.confidence is None else result.confidence.cpu(),
@@ -195,9 +213,35 @@ def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float
     return dataclasses.replace(views, cameras=cameras), (x, y, z)
 
 
+def _resized(cam_to_world: Float[np.ndarray, "V 4 4"], factor: float) -> Float[np.ndarray, "V 4 4"]:
+    """Poses in a world whose lengths are multiplied by a factor."""
+    resized = cam_to_world.copy()
+    resized[:, :3, 3] *= factor
+    return resized
+
+
+def _kept(candidates: Assembled, result: Placed, settings: Settings) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
+    """Which splats stay: ours by the cleaning rules, the official head's with ``--upstream`` by the official ones."""
+    provenance = candidates.provenance
+    if settings.upstream and settings.clean and result.gaussians is not None:
+        pruned = official_pruning(result.depth).cpu()
+        keep, dropped = kept_splats(candidates.gaussians, wanted=candidates.wanted, limits=None)
+        return keep & pruned, {**dropped, "official": int((keep & ~pruned).sum())}
+    return kept_splats(
+        candidates.gaussians,
+        wanted=candidates.wanted,
+        confidence=provenance.confidence.float(),
+        edge=provenance.edge.float(),
+        sky=provenance.sky,
+        limits=settings.limits,
+    )
+
+
 def _frame(result: Placed, views: Views, settings: Settings) -> Similarity:
     up: Literal["auto", "camera"] = "camera" if settings.up == "camera" else "auto"
     valid = None if views.masks is None else views.masks.to(result.depth.device)
+    if result.sky is not None and not bool(result.sky.all()):
+        valid = ~result.sky if valid is None else valid & ~result.sky
     return upright_frame(result.cameras, result.depth, up=up, keep_scale=result.metric, valid=valid)
 
 
@@ -211,7 +255,7 @@ def _held_cameras(
     """
     if result.poses == "given":
         assert views.cameras is not None
-        return views.cameras[held], "given"
+        return views.cameras[held].scaled(result.resized), "given"
     everyone = predicted_cameras(network, views, settings)
     onto = similarity_between(everyone[context], result.cameras)
     return everyone.transformed(onto)[held], "aligned"

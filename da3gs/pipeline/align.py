@@ -1,0 +1,324 @@
+"""Depth made honest: laid on sparse points, and on what neighbouring views show.
+
+A network's depth is right only up to scale, and up to slow errors on top. Where the cameras are known exactly, the
+photos tell how much: a surface at its true depth looks alike in every view that sees it. What is searched for is the
+multiple of the network's depth, as a smooth field over each view, so that the network still decides on edges and on
+whatever has no texture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from da3gs._tensors import TensorRecord
+from da3gs.cameras import Cameras
+from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse
+from da3gs.pipeline import _sweep
+from da3gs.pipeline.points import align_to_points
+from da3gs.pipeline.predict import Placed
+from da3gs.views import Views
+
+_Result = TypeVar("_Result")
+
+_RADIUS = 2  # of the window that is compared, pixels of the level
+_MATCH = 0.4  # 1 − ZNCC from which on two windows count as different: chance alone reaches lower over many labels
+_COARSE = (1.4, 0.1)  # reach and step of the logarithm of a whole view's scale
+_LEVELS = ((80, 0.8, 0.08), (160, 0.24, 0.03), (256, 0.09, 0.0125))  # long side, reach and step of the field
+_TO_ONE, _TO_SCENE, _OWN = (
+    0.02,
+    0.2,
+    0.5,
+)  # pull of a view's scale: to the start, to the scene's, and its share of votes
+_STAY, _STEP, _JUMP = 0.15, 0.15, 0.6  # pull of a pixel to its start; penalties of a change by a label, and by more
+_NEIGHBORS, _COARSE_NEIGHBORS = 4, 6
+_GAIN = 0.003  # the mean cost has to fall by this much, or the start stays
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class ConsistentDepth(TensorRecord):
+    """Depth that views agree on."""
+
+    depth: Float[Tensor, "V H W"]
+    """Along the camera's z axis."""
+    scales: Float[Tensor, "V"]
+    """The median of what each view's depth was multiplied by."""
+    before: float
+    """Mean disagreement of the photos at the start, 0 to 1."""
+    after: float
+    """The same at the end; not more than before."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For scene.json."""
+        scales = [round(s, 4) for s in self.scales.tolist()]
+        return {"scales": scales, "disagreement_before": round(self.before, 4), "disagreement": round(self.after, 4)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Level:
+    """All views at one resolution."""
+
+    grey: Float[np.ndarray, "V h w"]
+    valid: Bool[np.ndarray, "V h w"]
+    rays: Float[np.ndarray, "V h w 2"]
+    matrices: Float[np.ndarray, "V V 3 3"]
+    """``K' R`` from the first view's camera to the second's."""
+    offsets: Float[np.ndarray, "V V 3"]
+    """``K' t``."""
+    centers: Float[np.ndarray, "V V 3"]
+    """The second view's camera centre in the first's camera."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.grey.shape[1], self.grey.shape[2]
+
+
+def honest_depth(
+    result: Placed, views: Views, points: Float[Tensor, "N 3"] | None = None, *, seed: int = 0
+) -> tuple[Placed, dict[str, Any]]:
+    """The prediction with depth, and the splats of a head, laid on points and on what neighbouring views show.
+
+    Args:
+        result: in the frame of exact cameras.
+        views: the photos.
+        points: world coordinates of sparse points, where there are any.
+        seed: of RANSAC's samples.
+
+    Returns:
+        The prediction, and what was done, for scene.json.
+    """
+    done: dict[str, Any] = {}
+    depth, fitted = result.depth, False
+    if points is not None and len(points):
+        alignment = align_to_points(depth, result.cameras, points, masks=views.masks, seed=seed)
+        fitted = bool((alignment.points > 0).float().mean() > 0.5)
+        if fitted:
+            depth, done["points"] = alignment.depth, alignment.as_dict()
+    telling = views.masks
+    if result.sky is not None:
+        ground = ~result.sky.cpu()
+        telling = ground if telling is None else telling.cpu() & ground
+    consistent = consistent_depth(views.images, depth, result.cameras, telling, scale_known=fitted)
+    done["views"] = consistent.as_dict()
+    return _with_depth(result, consistent.depth), done
+
+
+def _with_depth(result: Placed, depth: Float[Tensor, "V H W"]) -> Placed:
+    """The prediction with another depth; a head's splats, one a pixel, move along their pixels' rays and grow alike."""
+    gaussians = result.gaussians
+    if gaussians is not None:
+        factors = (depth / result.depth).flatten()[:, None]
+        centers = result.cameras.centers.to(gaussians.means).repeat_interleave(depth[0].numel(), 0)
+        gaussians = dataclasses.replace(
+            gaussians, means=centers + factors * (gaussians.means - centers), scales=gaussians.scales * factors
+        )
+    return dataclasses.replace(result, depth=depth, gaussians=gaussians)
+
+
+def consistent_depth(
+    images: Float[Tensor, "V 3 H W"],
+    depth: Float[Tensor, "V H W"],
+    cameras: Cameras,
+    masks: Bool[Tensor, "V H W"] | None = None,
+    *,
+    scale_known: bool = False,
+) -> ConsistentDepth:
+    """Depth at which the views look alike, near the given one; the given one where that is not clearly better.
+
+    Each pixel's window is compared (ZNCC: exposure does not matter) with the better half of up to four neighbours at
+    many multiples of its depth: first one multiple for a view, then, from coarse to fine, a field that semi-global
+    matching keeps smooth but at jumps of the depth. It works at a long side of at most 256 pixels.
+
+    Args:
+        images: sRGB in [0, 1].
+        depth: positive, in the cameras' units.
+        cameras: exact.
+        masks: False where a pixel says nothing.
+        scale_known: the scale is right within some percent (sparse points told it), do not search for it.
+    """
+    if len(depth) < 2:
+        return _unchanged(depth, 0.0)
+    start = depth.detach().cpu().float()
+    photos, cams = images.detach().cpu().float(), cameras.to("cpu")
+    mask = None if masks is None else masks.cpu()
+    levels = [_level(photos, cams, mask, long_side) for long_side, _, _ in _LEVELS]
+    logs = torch.zeros(len(depth), *levels[0].size)
+    if not scale_known:
+        logs = logs + _view_scales(levels[0], _resized(start, levels[0].size))[:, None, None]
+    candidates = [torch.zeros_like(logs), logs]
+    for level, (_, reach, step) in zip(levels, _LEVELS, strict=True):
+        logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
+        candidates.append(logs)
+    costs = _disagreements(levels[-1], _resized(start, levels[-1].size), candidates)
+    best = int(np.argmin(costs))
+    if costs[best] > costs[0] - _GAIN:
+        return _unchanged(depth, costs[0])
+    factors = _enlarged(candidates[best], (depth.shape[1], depth.shape[2])).exp()
+    return ConsistentDepth(
+        depth=(start * factors).to(depth),
+        scales=factors.flatten(1).median(1).values.to(depth),
+        before=costs[0],
+        after=costs[best],
+    )
+
+
+def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:
+    return ConsistentDepth(depth=depth, scales=torch.ones_like(depth[:, 0, 0]), before=cost, after=cost)
+
+
+def _steps(reach: float, step: float) -> Float[np.ndarray, " L"]:
+    count = round(reach / step)
+    return (np.arange(-count, count + 1) * step).astype(np.float32)
+
+
+def _resized(depth: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:
+    """Depth of the nearest pixels: never a mean over an edge."""
+    return functional.interpolate(depth[:, None], size, mode="nearest-exact")[:, 0]
+
+
+def _enlarged(field: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:
+    if tuple(field.shape[1:]) == size:
+        return field
+    return functional.interpolate(field[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _level(images: Tensor, cameras: Cameras, masks: Tensor | None, long_side: int) -> _Level:
+    factor = min(1.0, long_side / max(images.shape[2:]))
+    size = (max(4, round(images.shape[2] * factor)), max(4, round(images.shape[3] * factor)))
+    grey = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+    valid = torch.ones_like(grey) if masks is None else masks.float()
+    mean = (grey * valid).sum((1, 2), keepdim=True) / valid.sum((1, 2), keepdim=True).clamp(min=1)
+    grey = functional.interpolate(((grey - mean) * valid)[:, None], size, mode="area")[:, 0]
+    valid = functional.interpolate(valid[:, None], size, mode="area")[:, 0] > 0.999
+    cams = cameras.resized(*size)
+    poses, intrinsics = cams.world_to_cam.double(), cams.intrinsics.double()
+    relative = poses[None] @ rigid_inverse(poses)[:, None]  # [i, j]: from camera i to camera j
+    return _Level(
+        grey=grey.contiguous().numpy(),
+        valid=valid.numpy(),
+        rays=camera_directions(cams.intrinsics, pixel_centers(*size))[..., :2].float().contiguous().numpy(),
+        matrices=(intrinsics[None] @ relative[..., :3, :3]).float().numpy(),
+        offsets=(intrinsics[None] @ relative[..., :3, 3:])[..., 0].float().numpy(),
+        centers=rigid_inverse(relative)[..., :3, 3].float().numpy(),
+    )
+
+
+def _per_view(work: Callable[[int], _Result], count: int) -> list[_Result]:
+    """The results of every view, on as many threads as torch uses; the kernels hold no lock."""
+    with ThreadPoolExecutor(max(1, min(count, torch.get_num_threads()))) as pool:
+        return list(pool.map(work, range(count)))
+
+
+def _volume(
+    level: _Level, depth: Float[Tensor, "V h w"], view: int, others: Sequence[int], steps: Float[np.ndarray, " L"]
+) -> Float[np.ndarray, "h w L"]:
+    """How little a view's pixels agree with other views, 0 to 1, at each step of its log depth."""
+    chosen, volume = list(others), np.full((*level.size, len(steps)), _sweep.UNSEEN)
+    if chosen:
+        _sweep.sweep(
+            level.grey[view], level.valid[view], depth[view].contiguous().numpy(), level.rays[view],
+            level.grey[chosen], level.valid[chosen], level.matrices[view, chosen], level.offsets[view, chosen],
+            steps, _RADIUS, volume,
+        )  # fmt: skip
+    unseen = volume == _sweep.UNSEEN
+    volume = np.minimum(volume / np.float32(_MATCH), np.float32(1))
+    # what starts out of sight must not be drawn into it: any place in sight looks better than none
+    volume[unseen[..., len(steps) // 2]] = 1.0
+    return volume
+
+
+def _view_scales(level: _Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, "V"]:
+    """The logarithm of each view's scale, not far from the one that suits all views."""
+    count, steps = len(depth), _steps(*_COARSE)
+    near = np.linalg.norm(level.centers, axis=-1).argsort(1)[:, 1 : _COARSE_NEIGHBORS + 1]
+
+    def curve(view: int) -> Float[np.ndarray, " L"]:
+        if not level.valid[view].any():
+            return np.ones(len(steps), np.float32)
+        volume = _volume(level, depth, view, [int(j) for j in near[view] if j != view], steps)
+        return volume[level.valid[view]].mean(0)
+
+    curves = np.stack(_per_view(curve, count))
+    together = curves.mean(0)
+    common = steps[(together + _TO_ONE * steps**2).argmin()]
+    own = curves + _OWN * together + _TO_SCENE * (steps - common) ** 2
+    return torch.from_numpy(steps[own.argmin(1)])
+
+
+def _field(
+    level: _Level, start: Float[Tensor, "V h w"], logs: Float[Tensor, "V h w"], steps: Float[np.ndarray, " L"]
+) -> Float[Tensor, "V h w"]:
+    """The logarithm of the multiple of ``start``, searched for around ``logs``, smooth but where ``start`` jumps."""
+    depth = start * logs.exp()
+    neighbors = _neighbors(level, depth, _NEIGHBORS)
+    edges = start.clamp(min=1e-12).log()
+    across = edges.diff(dim=2, prepend=edges[:, :, :1]).abs().numpy()
+    down = edges.diff(dim=1, prepend=edges[:, :1]).abs().numpy()
+    stay = (_STAY * np.abs(steps / steps[-1])).astype(np.float32)
+
+    def change(view: int) -> Float[np.ndarray, "h w"]:
+        volume = _volume(level, depth, view, neighbors[view], steps) + stay
+        total, out = np.zeros_like(volume), np.zeros(level.size, np.float32)
+        _sweep.smooth_costs(volume, across[view], down[view], _STEP, _JUMP, total)
+        _sweep.best_step(total, steps, out)
+        return out
+
+    return _median(logs + torch.from_numpy(np.stack(_per_view(change, len(start)))))
+
+
+def _median(field: Float[Tensor, "V h w"]) -> Float[Tensor, "V h w"]:
+    """The median of 3x3 pixels."""
+    padded = functional.pad(field[:, None], (1, 1, 1, 1), mode="replicate")
+    return functional.unfold(padded, 3).median(1).values.reshape(field.shape)
+
+
+def _disagreements(level: _Level, start: Float[Tensor, "V h w"], candidates: Sequence[Tensor]) -> list[float]:
+    """The mean cost of each candidate's depth, all judged by the same neighbours."""
+    fields = [start * _enlarged(candidate, level.size).exp() for candidate in candidates]
+    first, last = _neighbors(level, fields[0], _NEIGHBORS), _neighbors(level, fields[-1], _NEIGHBORS)
+    neighbors = [sorted({*a, *b}) for a, b in zip(first, last, strict=True)]
+    here = np.zeros(1, np.float32)
+
+    def mean(depth: Tensor) -> float:
+        costs = _per_view(lambda v: _volume(level, depth, v, neighbors[v], here)[level.valid[v]], len(start))
+        return float(np.concatenate(costs).mean()) if any(map(len, costs)) else 1.0
+
+    return [mean(field) for field in fields]
+
+
+def _neighbors(level: _Level, depth: Float[Tensor, "V h w"], count: int) -> list[list[int]]:
+    """For every view the others that see much of what it sees, from an angle that tells depth: best first.
+
+    Angles of more than 4 degrees count in full, those of more than some 35 hardly.
+    """
+    stride = max(1, level.size[0] // 20)
+    result = []
+    for view in range(len(depth)):
+        rays = level.rays[view, ::stride, ::stride]
+        inside = level.valid[view, ::stride, ::stride]
+        directions = np.concatenate((rays, np.ones_like(rays[..., :1])), -1)
+        points = (directions * depth[view, ::stride, ::stride].numpy()[..., None])[inside]
+        scores = [_overlap(level, points, view, other) if other != view else 0.0 for other in range(len(depth))]
+        order = sorted(range(len(depth)), key=lambda other: -scores[other])
+        result.append([other for other in order if scores[other] > 0.01][:count])
+    return result
+
+
+def _overlap(level: _Level, points: Float[np.ndarray, "n 3"], view: int, other: int) -> float:
+    if not len(points):
+        return 0.0
+    local = points @ level.matrices[view, other].T + level.offsets[view, other]
+    pixels = local[:, :2] / np.maximum(local[:, 2:], 1e-12)
+    seen = (local[:, 2] > 0) & (pixels > 0).all(-1) & (pixels < (level.size[1], level.size[0])).all(-1)
+    away = points - level.centers[view, other]
+    lengths = np.linalg.norm(points, axis=-1) * np.linalg.norm(away, axis=-1)
+    angle = np.degrees(np.arccos(np.clip((points * away).sum(-1) / np.maximum(lengths, 1e-12), -1, 1)))
+    return float((seen * np.minimum(1, angle / 4) * np.exp(-((angle / 35) ** 2))).mean())

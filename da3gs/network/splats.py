@@ -131,33 +131,39 @@ def scale_onto(
 
 
 def moved_to_cameras(
-    splats: Gaussians, predicted: Cameras, given: Cameras, *, scale: float | Float[Tensor, ""] = 1.0
+    splats: Gaussians,
+    predicted: Cameras,
+    given: Cameras,
+    *,
+    scale: float | Float[Tensor, ""] | Float[Tensor, "V"] = 1.0,
 ) -> Gaussians:
     """The splats of predicted views, carried over to given cameras of the same views.
 
-    Each view's splats go through the similarity that takes its predicted camera to its given one (all with the same
-    ``scale``), then onto the rays of the given intrinsics at the same depth. Harmonics and quaternions turn exactly, so
+    Each view's splats go through the similarity that takes its predicted camera to its given one, then onto the rays of
+    the given intrinsics at ``scale`` times the depth; they stay as wide as their pixels. Harmonics and quaternions turn exactly, so
     each view looks from its given camera as it did from its predicted one.
 
     Args:
         splats: (N), one a pixel, in the order view, row, column.
         predicted: (V), where the splats were made.
         given: (V), where they shall be.
-        scale: given lengths by predicted lengths.
+        scale: given depth by predicted depth, of all views or of each.
     """
     views = len(predicted)
+    along = torch.as_tensor(scale, dtype=splats.means.dtype, device=splats.means.device).expand(views)[:, None, None]
+    lateral = (predicted.intrinsics[:, (0, 1), (0, 1)] / given.intrinsics[:, (0, 1), (0, 1)]).mean(-1)[:, None, None]
     parts = splats.map(lambda t: t.unflatten(0, (views, -1)))
     turn = given.cam_to_world[:, :3, :3] @ predicted.world_to_cam[:, :3, :3]
     world_to_cam = predicted.world_to_cam
     local = parts.means @ world_to_cam[:, :3, :3].mT + world_to_cam[:, None, :3, 3]
     pixels = local @ predicted.intrinsics.mT
     rays = _directions(given.intrinsics[:, None], pixels[..., :2] / pixels[..., 2:])
-    local = rays * local[..., 2:] * scale
+    local = rays * local[..., 2:] * along
     quaternions = multiply_quaternions(matrix_to_quaternion(turn)[:, None], parts.quaternions)
     moved = dataclasses.replace(
         parts,
         means=local @ given.cam_to_world[:, :3, :3].mT + given.centers[:, None],
-        scales=parts.scales * scale,
+        scales=parts.scales * along * lateral,
         quaternions=quaternions,
         harmonics=rotate_harmonics(parts.harmonics, turn),
     )

@@ -9,11 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from da3gs.cameras import Cameras
-from da3gs.errors import InputError
-from da3gs.gaussians import Gaussians
-from da3gs.geometry.harmonics import rotate_harmonics
-from da3gs.geometry.rotations import angle_between, matrix_to_quaternion, multiply_quaternions
-from da3gs.geometry.similarity import Similarity, umeyama
+from da3gs.geometry.rotations import angle_between
+from da3gs.geometry.similarity import Similarity
+from da3gs.network.splats import moved_to_cameras
 from da3gs.prediction import Prediction
 
 
@@ -51,18 +49,6 @@ def similarity_between(source: Cameras, target: Cameras) -> Similarity:
     return Similarity(scale=scale, rotation=rotation, translation=mean_b - scale * (rotation @ mean_a))
 
 
-def aligned(source: Cameras, target: Cameras) -> Similarity:
-    """The similarity between two sets of cameras, by Umeyama where the centres tell the rotation, else by axes too."""
-    centers = target.centers.double()
-    spread = torch.linalg.svdvals(centers - centers.mean(0))
-    if len(target) >= 4 and spread[1] > 0.05 * spread[0]:
-        try:
-            return umeyama(source.centers, target.centers)
-        except InputError:
-            pass
-    return similarity_between(source, target)
-
-
 def pose_residual(predicted: Cameras, given: Cameras) -> PoseResidual:
     """The residual between predicted and given cameras."""
     moved = predicted.transformed(similarity_between(predicted, given))
@@ -92,32 +78,5 @@ def placed(prediction: Prediction, given: Cameras, scale: float | Float[Tensor, 
     depth = prediction.depth * (scale * focal)[:, None, None]
     gaussians = prediction.gaussians
     if gaussians is not None:
-        gaussians = _moved(gaussians, cameras, given, scale * focal)
+        gaussians = moved_to_cameras(gaussians, cameras, given, scale=scale * focal)
     return dataclasses.replace(prediction, depth=depth, cameras=given, gaussians=gaussians)
-
-
-def _moved(gaussians: Gaussians, source: Cameras, target: Cameras, scale: Float[Tensor, "V"]) -> Gaussians:
-    """Splats in the order view, row, column, each view's moved from its source camera to its target camera."""
-    parts = []
-    for view, part in enumerate(_split(gaussians, len(source))):
-        local = part.means @ source.world_to_cam[view, :3, :3].T + source.world_to_cam[view, :3, 3]
-        # the same pixel through the other intrinsics: K_target⁻¹ K_source, a map of rays with z = 1
-        rays = torch.linalg.solve(target.intrinsics[view].double(), source.intrinsics[view].double()).to(local)
-        pose = target.cam_to_world[view]
-        turn = pose[:3, :3] @ source.world_to_cam[view, :3, :3]
-        quaternion = matrix_to_quaternion(turn)
-        parts.append(
-            Gaussians(
-                means=scale[view] * (local @ rays.T @ pose[:3, :3].T) + pose[:3, 3],
-                scales=part.scales * (scale[view] * rays[:2, :2].diagonal().mean()),
-                quaternions=multiply_quaternions(quaternion, part.quaternions),
-                opacities=part.opacities,
-                harmonics=rotate_harmonics(part.harmonics, turn),
-            )
-        )
-    return Gaussians.concatenated(parts)
-
-
-def _split(gaussians: Gaussians, parts: int) -> list[Gaussians]:
-    size = len(gaussians) // parts
-    return [gaussians.map(lambda t, i=i: t[i * size : (i + 1) * size]) for i in range(parts)]  # type: ignore[misc]

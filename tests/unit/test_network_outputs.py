@@ -148,7 +148,7 @@ def test_moved_splats_lie_on_the_rays_of_the_given_intrinsics() -> None:
     after, moved_z = project(moved.means.unflatten(0, (2, -1)), other.intrinsics, other.world_to_cam)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(moved_z, 2.5 * z, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(moved.scales, 2.5 * splats.scales)
+    torch.testing.assert_close(moved.scales, 2.5 / 1.2 * splats.scales)  # as wide as their pixels, in a longer lens
 
 
 def test_scale_onto_given_cameras() -> None:

@@ -140,8 +140,8 @@ def moved_to_cameras(
     """The splats of predicted views, carried over to given cameras of the same views.
 
     Each view's splats go through the similarity that takes its predicted camera to its given one, then onto the rays of
-    the given intrinsics at ``scale`` times the depth; they stay as wide as their pixels. Harmonics and quaternions turn exactly, so
-    each view looks from its given camera as it did from its predicted one.
+    the given intrinsics at ``scale`` times the depth; they stay as wide as their pixels. Harmonics and quaternions turn
+    exactly, so each view looks from its given camera as it did from its predicted one.
 
     Args:
         splats: (N), one a pixel, in the order view, row, column.

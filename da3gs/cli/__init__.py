@@ -17,6 +17,7 @@ COMMANDS = {
     "reconstruct": "photos, a video, a zip, a COLMAP model ... in, a scene with splats out",
     "view": "walk through a scene in the browser",
     "render": "a video, a folder of frames or one picture of a scene",
+    "export": "splats and cameras as files of other programs",
     "check": "read a splat file as a stranger would and compare its renders",
     "models": "the models there are: licence, size, what they can do",
     "train": "train a model",

@@ -215,6 +215,19 @@ def test_render_refuses_unknown_suffixes(scene: Path, tmp_path: Path, capfd: pyt
     assert ".mp4" in refusal(capfd, "render", scene, "-o", tmp_path / "x.mov")
 
 
+def test_export(scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    splats = run_json(capfd, "check", scene)["splats"]
+    for suffix in (".ply", ".compressed.ply", ".splat", ".spz"):
+        output = tmp_path / f"x{suffix}"
+        assert run_json(capfd, "export", scene, "-o", output)["written"] == splats
+        assert run_json(capfd, "check", output, "--against", scene, "--min-psnr", "20")["splats"] == splats
+    few = tmp_path / "few.ply"
+    assert run_json(capfd, "export", scene, "-o", few, "--min-opacity", "0.5", "--sh-degree", "0")["written"] < splats
+    run_json(capfd, "export", scene, "-o", tmp_path / "cameras")
+    assert {"cameras.json", "transforms.json", "sparse"} <= {path.name for path in (tmp_path / "cameras").iterdir()}
+    assert ".ply" in refusal(capfd, "export", scene, "-o", tmp_path / "x.obj")
+
+
 def test_models(capfd: pytest.CaptureFixture[str]) -> None:
     everything = run_json(capfd, "models")["models"]
     assert {"da3gs-nano", "da3-base", "da3-giant"} <= {card["name"] for card in everything}

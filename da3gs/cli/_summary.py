@@ -87,6 +87,15 @@ def spell_unit(frame: dict[str, Any]) -> str | None:
     return None if metres is None else f"that of the given poses, about {metres:.3g} m by the model"
 
 
+def spell_unit(frame: dict[str, Any]) -> str | None:
+    """What a unit of the scene is, where it is known."""
+    metres = frame.get("metres_per_given_unit")
+    if frame.get("metric"):
+        times = frame.get("given_times", 1)
+        return "metres" if times == 1 else f"metres (the given poses times {times:.4g})"
+    return None if metres is None else f"that of the given poses, about {metres:.3g} m by the model"
+
+
 def spell_input(kind: str) -> str:
     """Where the photos come from, in words that follow ``photos``."""
     return _INPUTS.get(kind, f" of a {kind}")

@@ -13,7 +13,7 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers
 from da3gs.views import Views
 
-_LONG_SIDE = 112  # pixels at which photos are compared
+_LONG_SIDE = 84  # pixels at which photos are compared
 _OTHERS = 4  # views that each is compared with
 _REACH, _STEPS = 6.0, 97  # how far, and how finely, the logarithm of the scale is searched
 _ROUNDS = ((1.0, 0.125), (0.125, 0.02))  # then around the best: share of the first step, and step

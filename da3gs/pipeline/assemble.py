@@ -104,7 +104,7 @@ def _rows_with_shell(row: Provenance, rim: Bool[Tensor, "h w"]) -> Provenance:
 
 
 def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Cameras, *, steps: int = 2) -> Gaussians:
-    """One splat a pixel, recoloured for a sharper own view: a few bounded steps ``c ← c + (photo − render(c))``.
+    """Splats whose first are one a pixel, recoloured for a sharper own view by bounded steps ``c ← c + photo − render(c)``.
 
     The rasteriser blurs; this is van Cittert's deconvolution with the rasteriser itself as the kernel. Two steps win
     some 8 dB at the own view; more would begin to show as halos in others.
@@ -112,6 +112,7 @@ def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Camer
     for _ in range(steps):
         error = photo.movedim(0, -1) - render(gaussians, camera).color
         change = error.clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3) / C0
+        change = torch.cat((change, change.new_zeros(len(gaussians) - len(change), 1, 3)))
         gaussians = dataclasses.replace(gaussians, harmonics=gaussians.harmonics + change)
     return gaussians
 

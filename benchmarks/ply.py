@@ -7,6 +7,9 @@ with ``--tuples`` it is timed on fewer and scaled up, which flatters it. Both ru
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import tempfile
 import threading
 import time
@@ -109,6 +112,27 @@ def measure(splats: int, tuples: int, folder: Path, runs: int) -> dict[str, floa
     }
 
 
+def save_report(name: str, figures: dict[str, float], tuples: int) -> None:
+    """The figures beside what they were taken on."""
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    load = round(os.getloadavg()[0], 1)
+    report = {"machine": machine, "load": load, "rows_through_tuples": tuples, **figures}
+    stem = Path(__file__).parent / "results" / name
+    stem.parent.mkdir(exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    lines = [
+        f"# {name}: splats to a PLY, against row tuples through plyfile",
+        "",
+        f"{machine}; load average {load}.",
+        "",
+    ]
+    lines += ["| figure | value |", "|---|---|", *(f"| {key} | {value:.4g} |" for key, value in figures.items())]
+    lines += ["", "Both ways in one process; on a busy machine the ratio means more than the seconds."]
+    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     """Measure and print; exit 1 if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -116,6 +140,7 @@ def main() -> None:
     parser.add_argument("--tuples", type=int, default=None)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json and .md")
     options = parser.parse_args()
     tuples = min(options.tuples or options.splats, options.splats)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -124,6 +149,8 @@ def main() -> None:
         print(f"{name:22s} {value:12.3f}")
     good = figures["ratio"] >= 20 and figures["extra_memory_of_file"] <= 0.1
     print("holds" if good else "DOES NOT HOLD", "(at least 20x the usual way, extra memory at most 0.1 of the file)")
+    if options.save:
+        save_report(options.save, figures, tuples)
     raise SystemExit(0 if good else 1)
 
 

@@ -40,6 +40,11 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     ]
     if residual := record["poses"].get("residual"):
         lines.append(f"  cameras  predicted against given: {spell_figures(residual)}")
+    if focal := record["poses"].get("focal"):
+        about = f"predicted {focal['percent']:+.1f} % from the {focal['source'] or 'given'} focal length"
+        lines.append(f"  focal    {about}, at most {focal['largest']:.1f} % ({focal['views']} photos)")
+    if unit := spell_unit(record["frame"]):
+        lines.append(f"  unit     {unit}")
     lines += left_out_lines(dropped)
     if cleaned := {reason: count for reason, count in record["cleaned"].items() if count}:
         lines.append("  cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in cleaned.items()))
@@ -76,15 +81,6 @@ _INPUTS = {
     "colmap": " of a COLMAP model",
     "dl3dv": " of a DL3DV scene",
 }
-
-
-def spell_unit(frame: dict[str, Any]) -> str | None:
-    """What a unit of the scene is, where it is known."""
-    metres = frame.get("metres_per_given_unit")
-    if frame.get("metric"):
-        times = frame.get("given_times", 1)
-        return "metres" if times == 1 else f"metres (the given poses times {times:.4g})"
-    return None if metres is None else f"that of the given poses, about {metres:.3g} m by the model"
 
 
 def spell_unit(frame: dict[str, Any]) -> str | None:

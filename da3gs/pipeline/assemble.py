@@ -104,7 +104,7 @@ def _rows_with_shell(row: Provenance, rim: Bool[Tensor, "h w"]) -> Provenance:
 
 
 def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Cameras, *, steps: int = 2) -> Gaussians:
-    """Splats whose first are one a pixel, recoloured for a sharper own view by bounded steps ``c ← c + photo − render(c)``.
+    """Splats, the first ones one a pixel, sharpened in their own view by bounded steps ``c ← c + photo − render(c)``.
 
     The rasteriser blurs; this is van Cittert's deconvolution with the rasteriser itself as the kernel. Two steps win
     some 8 dB at the own view; more would begin to show as halos in others.

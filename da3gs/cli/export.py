@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Export(Command):
     """Write splats as .ply, .compressed.ply, .splat or .spz, or a scene's cameras and depth as a folder.
 
-    A folder gets cameras.json, transforms.json, COLMAP's sparse/0 and depth/.
+    A folder gets cameras.json, transforms.json, COLMAP's sparse/0 and depth/ (16-bit PNG, float32 .npy, preview); one
+    that is called depth gets the depth alone.
     """
 
     source: Annotated[Positional[str], option("SCENE|FILE", hint="")]

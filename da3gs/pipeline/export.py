@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
-import numpy as np
 import torch
 
 from da3gs._files import atomic_folder, check_output
@@ -19,6 +18,7 @@ from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.pipeline.clean import Limits, kept_splats
+from da3gs.pipeline.depth_export import export_depth, write_depth
 from da3gs.scene import Scene, load_scene
 
 Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
@@ -40,7 +40,8 @@ def export(
     """Write splats as ``.ply``, ``.compressed.ply``, ``.splat`` or ``.spz``, or a scene's cameras as a folder.
 
     A folder gets ``cameras.json`` (Inria), ``transforms.json`` (nerfstudio), ``sparse/0`` (COLMAP) and, where the scene
-    has depth, ``depth/NAME.npy`` (float32, along z, in the units of the scene).
+    has depth, ``depth/`` (16-bit PNG with its scale in ``depth.json``, float32 ``.npy``, colour preview: see
+    ``write_depth``). A folder that is called ``depth`` gets the depth alone.
 
     Args:
         source: a scene, splats, or where they lie.
@@ -172,12 +173,12 @@ def _comments(scene: Scene, frame: Frame) -> list[str]:
 
 
 def _export_folder(scene: Scene, path: Path, *, overwrite: bool) -> int:
-    frames = scene_frames(scene)
+    if path.name == "depth":
+        export_depth(scene, path, overwrite=overwrite)
+        return len(scene.views)
     with atomic_folder(path, overwrite=overwrite) as folder:
-        write_cameras(scene, frames, folder)
+        write_cameras(scene, scene_frames(scene), folder)
         if scene.depth is not None:
             (folder / "depth").mkdir()
-            for frame, depth in zip(frames, scene.depth, strict=True):
-                cropped = depth[: frame.height, : frame.width].cpu().numpy()
-                np.save(folder / "depth" / f"{Path(frame.name).stem}.npy", cropped, allow_pickle=False)
-    return len(frames)
+            write_depth(scene, folder / "depth")
+    return len(scene.views)

@@ -86,3 +86,19 @@ def test_no_depth_and_broken_depth(tmp_path: Path) -> None:
     assert (values[8:] > 0).all()
     with Image.open(tmp_path / "b" / "photo 2.png") as picture:
         assert not np.asarray(picture).any()
+
+
+def test_the_export_command_writes_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from da3gs.cli import main
+    from tests.small_scene import small_scene_folder
+
+    scene = small_scene_folder(tmp_path / "s.scene")
+    for output, folder in (("out/", "out/depth"), ("depth", "depth")):
+        assert main(["export", str(scene), "-o", f"{tmp_path}/{output}"]) == 0
+        names = {path.name for path in (tmp_path / folder).iterdir()}
+        assert {"depth.json", "photo 1.png", "photo 1.npy", "photo 1_preview.png"} <= names
+        assert len(names) == 1 + 3 * 4
+    assert not (tmp_path / "depth" / "cameras.json").exists()
+    capfd.readouterr()
+    assert main(["export", str(scene), "-o", f"{tmp_path}/depth"]) == 2
+    assert "exists already" in capfd.readouterr().err

@@ -36,6 +36,8 @@ NEVER = np.float32(1e9)
 """The place in the list where a pixel stopped that never did; those outside the picture have -1."""
 ALPHA_MAX = np.float32(0.999)
 FINISHED = np.float32(1e-4)
+_FEW = 32
+_MOST_RANGES = 4096
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
@@ -80,41 +82,87 @@ def fill(counter, records_bits, tiles, places, across, first_row, last_row, entr
 
 @inline
 @typing.no_type_check
-def _sort(entries, start, end, spare, histogram) -> None:
-    """Sort entries by their depth bits, equal depths in the order of the splats."""
-    if end - start < 48:
-        for i in range(start + 1, end):
-            entry = entries[i]
-            j = i
-            while j > start and entries[j - 1] > entry:
-                entries[j] = entries[j - 1]
-                j -= 1
-            entries[j] = entry
-        return
+def _partition(entries, start, end, ordered, ends) -> tuple:
+    """Distribute entries over ranges of depth, about two an entry, in order: the least depth, and the bits of a range.
+
+    Entries of one range keep their order. Depths are bits of positive floats, which order as the floats do.
+    """
     low, high = entries[start], entries[start]
     for i in range(start, end):
         low, high = min(low, entries[i]), max(high, entries[i])
-    least = low >> np.uint64(32)
-    spread_ = (high >> np.uint64(32)) - least
-    shift = 0
-    while (spread_ >> np.uint64(shift)) != 0:
+    least, span = low >> np.uint64(32), (high >> np.uint64(32)) - (low >> np.uint64(32))
+    ranges = np.uint64(64)
+    while ranges < _MOST_RANGES and ranges < np.uint64(2 * (end - start)):
+        ranges *= np.uint64(2)
+    shift = np.uint64(0)
+    while (span >> shift) >= ranges:
+        shift += np.uint64(1)
+    ends[:ranges] = 0
+    for i in range(start, end):
+        ends[((entries[i] >> np.uint64(32)) - least) >> shift] += 1
+    position = 0
+    for digit in range(ranges):
+        position, ends[digit] = position + ends[digit], position
+    for i in range(start, end):
+        digit = ((entries[i] >> np.uint64(32)) - least) >> shift
+        ordered[ends[digit]] = entries[i]
+        ends[digit] += 1
+    return least, shift
+
+
+@inline
+@typing.no_type_check
+def _sort_few(entries, start, end) -> None:
+    """Insertion sort: few entries, or nearly sorted ones."""
+    for i in range(start + 1, end):
+        entry = entries[i]
+        j = i
+        while j > start and entries[j - 1] > entry:
+            entries[j] = entries[j - 1]
+            j -= 1
+        entries[j] = entry
+
+
+@inline
+@typing.no_type_check
+def _sort_range(entries, start, end, spare, histogram) -> None:
+    """Sort many entries, equal depths in the order of the splats."""
+    low, high = entries[start], entries[start]
+    for i in range(start, end):
+        low, high = low & entries[i], high | entries[i]
+    for shift in range(32, 64, 8):
+        if ((low ^ high) >> np.uint64(shift)) & np.uint64(255) == 0:  # all alike here
+            continue
         histogram[:] = 0
         for i in range(start, end):
-            key = ((entries[i] >> np.uint64(32)) - least) >> np.uint64(shift)
-            histogram[key & np.uint64(255)] += 1
-        position = 0
+            histogram[(entries[i] >> np.uint64(shift)) & np.uint64(255)] += 1
+        position = start
         for digit in range(256):
-            count = histogram[digit]
-            histogram[digit] = position
-            position += count
+            position, histogram[digit] = position + histogram[digit], position
         for i in range(start, end):
-            key = ((entries[i] >> np.uint64(32)) - least) >> np.uint64(shift)
-            digit = key & np.uint64(255)
+            digit = (entries[i] >> np.uint64(shift)) & np.uint64(255)
             spare[histogram[digit]] = entries[i]
             histogram[digit] += 1
         for i in range(start, end):
-            entries[i] = spare[i - start]
-        shift += 8
+            entries[i] = spare[i]
+
+
+@inline
+@typing.no_type_check
+def _sort_next(ordered, start, number, least, shift, spare, histogram) -> int:
+    """Put the next entries from ``start`` on in order, up to the end of a range of depth; where they end.
+
+    What lies behind is sorted only if somebody looks at it.
+    """
+    end = min(start + _FEW, number)
+    digit = ((ordered[end - 1] >> np.uint64(32)) - least) >> shift
+    while end < number and ((ordered[end] >> np.uint64(32)) - least) >> shift == digit:
+        end += 1
+    if end - start <= 2 * _FEW:
+        _sort_few(ordered, start, end)
+    else:
+        _sort_range(ordered, start, end, spare, histogram)
+    return end
 
 
 @inline
@@ -159,27 +207,26 @@ def _blend_one(splat, records, boxes, features, channels, left, top, state, plan
             place = block * planes
             t = load(state, place)
             hit = both(at_least(power, CUT), above(t, _ZERO))
-            if any_of(hit):
-                alpha = at_most(exp2(power), ALPHA_MAX)
-                rest = multiply_add(_ZERO - t, alpha, t)
-                going = above(rest, FINISHED)
-                ends = but_not(hit, going)
-                hit = both(hit, going)
-                w = select(hit, t * alpha, broadcast(_ZERO))
-                rest = select(hit, rest, t)
-                if any_of(ends):
-                    rest = select(ends, _ZERO - t, rest)
-                    if stops.size:
-                        here = mark + block * PIXELS
-                        store(stops, here, select(ends, broadcast(order), load(stops, here)))
-                store(state, place, rest)
-                store(state, place + 16, multiply_add(w, records[at + 9], load(state, place + 16)))
-                store(state, place + 32, multiply_add(w, records[at + 6], load(state, place + 32)))
-                store(state, place + 48, multiply_add(w, records[at + 7], load(state, place + 48)))
-                store(state, place + 64, multiply_add(w, records[at + 8], load(state, place + 64)))
-                for channel in range(channels):
-                    there = place + 80 + 16 * channel
-                    store(state, there, multiply_add(w, features[splat * channels + channel], load(state, there)))
+            alpha = at_most(exp2(power), ALPHA_MAX)
+            rest = multiply_add(_ZERO - t, alpha, t)
+            going = above(rest, FINISHED)
+            ends = but_not(hit, going)
+            hit = both(hit, going)
+            w = select(hit, t * alpha, broadcast(_ZERO))
+            rest = select(hit, rest, t)
+            if any_of(ends):
+                rest = select(ends, _ZERO - t, rest)
+                if stops.size:
+                    here = mark + block * PIXELS
+                    store(stops, here, select(ends, broadcast(order), load(stops, here)))
+            store(state, place, rest)
+            store(state, place + 16, multiply_add(w, records[at + 9], load(state, place + 16)))
+            store(state, place + 32, multiply_add(w, records[at + 6], load(state, place + 32)))
+            store(state, place + 48, multiply_add(w, records[at + 7], load(state, place + 48)))
+            store(state, place + 64, multiply_add(w, records[at + 8], load(state, place + 64)))
+            for channel in range(channels):
+                there = place + 80 + 16 * channel
+                store(state, there, multiply_add(w, features[splat * channels + channel], load(state, there)))
 
 
 @inline
@@ -207,6 +254,15 @@ def _clear(state, planes, rows, columns) -> None:
         for x in range(TILE):
             block, lane = place_of(y, x)
             state[block * planes + lane] = _ONE if y < rows and x < columns else -_ONE
+
+
+@inline
+@typing.no_type_check
+def _start_stops(state, planes, stops, mark) -> None:
+    for block in range(BLOCKS):
+        for lane in range(PIXELS):
+            inside = state[block * planes + lane] > _ZERO
+            stops[mark + block * PIXELS + lane] = NEVER if inside else -_ONE
 
 
 @inline
@@ -243,8 +299,8 @@ def blend(
     longest = 0
     for tile in range(first, last):
         longest = max(longest, starts[tile + 1] - starts[tile])
-    spare = np.empty(longest, np.uint64)
-    histogram = np.empty(256, np.int32)
+    ordered, spare = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+    ends, histogram = np.empty(_MOST_RANGES, np.int32), np.empty(256, np.int64)
     state = np.empty(BLOCKS * planes, np.float32)
     low = np.uint64(0xFFFFFFFF)
     while True:
@@ -253,28 +309,32 @@ def blend(
             return
         top, left = tile // across * TILE, tile % across * TILE
         rows, columns = min(TILE, height - top), min(TILE, width - left)
-        start, end = starts[tile], starts[tile + 1]
+        start, number = starts[tile], starts[tile + 1] - starts[tile]
         mark = tile * TILE * TILE
         _clear(state, planes, rows, columns)
-        _sort(entries, start, end, spare, histogram)
         if stops.size:
-            for block in range(BLOCKS):
-                for lane in range(PIXELS):
-                    inside = state[block * planes + lane] > _ZERO
-                    stops[mark + block * PIXELS + lane] = NEVER if inside else -_ONE
-        seen = end
-        for i in range(start, end):
-            if (i - start) % 32 == 31 and _finished(state, planes):
-                seen = i
-                break
-            prefetch(records, np.int64(entries[min(i + 8, end - 1)] & low) * RECORD)
-            _blend_one(
-                np.int64(entries[i] & low), records, boxes, features, channels, left, top, state, planes, stops, mark,
-                np.float32(i - start),
-            )  # fmt: skip
+            _start_stops(state, planes, stops, mark)
+        least, shift = np.uint64(0), np.uint64(0)
+        if number:
+            least, shift = _partition(entries, start, start + number, ordered, ends)
+        seen = 0
+        while seen < number and not _finished(state, planes):
+            end = _sort_next(ordered, seen, number, least, shift, spare, histogram)
+            for i in range(seen, end):
+                prefetch(records, np.int64(ordered[min(i + 8, number - 1)] & low) * RECORD)
+                _blend_one(
+                    np.int64(ordered[i] & low), records, boxes, features, channels, left, top, state, planes, stops,
+                    mark, np.float32(i),
+                )  # fmt: skip
+                if i % 32 == 31 and _finished(state, planes):
+                    end = i + 1
+                    break
+            seen = end
         _write(state, planes, channels, background, color, depth, alpha, extra, top, left, rows, columns)
         if stops.size:
-            used[tile] = seen - start
+            used[tile] = seen
+            for i in range(number):
+                entries[start + i] = ordered[i]
             for block in range(BLOCKS):
                 for lane in range(PIXELS):
                     rests[mark + block * PIXELS + lane] = abs(state[block * planes + lane])

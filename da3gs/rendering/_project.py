@@ -137,6 +137,22 @@ def spread(p, r, sx, sy, sz) -> tuple:
 
 @inline
 @typing.no_type_check
+def determinant(v) -> object:
+    """Of the covariance v vᵀ on the screen, as a sum of squares (Cauchy-Binet): without cancellation."""
+    m, n, o = v[0] * v[4] - v[1] * v[3], v[0] * v[5] - v[2] * v[3], v[1] * v[5] - v[2] * v[4]
+    return m * m + n * n + o * o
+
+
+@inline
+@typing.no_type_check
+def _pixels(center, radius, size) -> tuple:
+    """The first and last pixel with ``|i + 1/2 - center| <= radius``, a hair more, inside the picture."""
+    radius = radius * (_ONE + _MARGIN) + (_MARGIN - _HALF)
+    return ceiling(larger(center - radius - _ONE, _ZERO)), floor(smaller(center + radius, np.float32(size - 1)))
+
+
+@inline
+@typing.no_type_check
 def _project_sixteen(
     at, means, scales, quaternions, opacities, harmonics, bands, camera, height, width, antialias, rows,
     first, lanes, records, tiles,
@@ -165,8 +181,7 @@ def _project_sixteen(
     uu = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
     uv = v[0] * v[3] + v[1] * v[4] + v[2] * v[5]
     vv = v[3] * v[3] + v[4] * v[4] + v[5] * v[5]
-    m, n, o = v[0] * v[4] - v[1] * v[3], v[0] * v[5] - v[2] * v[3], v[1] * v[5] - v[2] * v[4]
-    sharp = m * m + n * n + o * o  # the determinant without blur as a sum of squares (Cauchy-Binet): no cancellation
+    sharp = determinant(v)
     blurred = sharp + BLUR * (uu + vv) + BLUR * BLUR
     seen = both(seen, both(above(_HUGE - blurred, _ZERO), above(uu + vv, _ZERO)))
     uu, vv = uu + BLUR, vv + BLUR
@@ -178,20 +193,15 @@ def _project_sixteen(
     reach = _TWO_LN2 * larger(power - CUT, _ZERO)
     u = (camera[12] * x + camera[14] * y) * inverse + camera[15]
     w = camera[13] * y * inverse + camera[16]
-    # pixel i is inside when |i + 1/2 - u| <= radius
-    ru = square_root(reach * uu) * (_ONE + _MARGIN) + (_MARGIN - _HALF)
-    rv = square_root(reach * vv) * (_ONE + _MARGIN) + (_MARGIN - _HALF)
-    left, right = ceiling(larger(u - ru - _ONE, _ZERO)), floor(smaller(u + ru, np.float32(width - 1)))
-    top, bottom = ceiling(larger(w - rv - _ONE, _ZERO)), floor(smaller(w + rv, np.float32(height - 1)))
+    left, right = _pixels(u, square_root(reach * uu), width)
+    top, bottom = _pixels(w, square_root(reach * vv), height)
     seen = both(seen, both(at_least(right - left, _ZERO), at_least(bottom - top, _ZERO)))
     if not any_of(seen):
         store_tiles(tiles, 4 * first, x, x, x, x, seen)
         return
-    dx, dy, dz = mx - camera[21], my - camera[22], mz - camera[23]
-    shrink = _ONE / square_root(dx * dx + dy * dy + dz * dz)
-    store_basis(rows, 16 * _BASIS, bands, dx * shrink, dy * shrink, dz * shrink)
-    _colors(3 * bands * first, lanes, rows, harmonics, bands)
-    red, green, blue = load(rows, 16 * _RED), load(rows, 16 * _RED + 16), load(rows, 16 * _RED + 32)
+    red, green, blue = _colors(
+        (mx - camera[21], my - camera[22], mz - camera[23]), 3 * bands * first, lanes, rows, harmonics, bands
+    )
     finite = both(both(below(red, _HUGE), below(green, _HUGE)), below(blue, _HUGE))
     lowest = smaller(red, smaller(green, blue))
     seen = both(seen, both(finite, above(lowest, -_HUGE)))
@@ -210,8 +220,11 @@ def _project_sixteen(
 
 @inline
 @typing.no_type_check
-def _colors(first, lanes, rows, harmonics, bands) -> None:
-    """Red, green and blue of each lane before clamping, from its harmonics."""
+def _colors(offset, first, lanes, rows, harmonics, bands) -> tuple:
+    """Red, green and blue before clamping, from the offset to the camera and the harmonics from ``first`` on."""
+    x, y, z = offset
+    shrink = _ONE / square_root(x * x + y * y + z * z)
+    store_basis(rows, 16 * _BASIS, bands, x * shrink, y * shrink, z * shrink)
     for lane in range(lanes):
         red, green, blue = _HALF, _HALF, _HALF
         at = first + 3 * bands * lane
@@ -222,6 +235,7 @@ def _colors(first, lanes, rows, harmonics, bands) -> None:
             blue += weight * harmonics[at + 2]
             at += 3
         rows[16 * _RED + lane], rows[16 * _RED + 16 + lane], rows[16 * _RED + 32 + lane] = red, green, blue
+    return load(rows, 16 * _RED), load(rows, 16 * _RED + 16), load(rows, 16 * _RED + 32)
 
 
 @inline

@@ -12,7 +12,16 @@ import numpy as np
 
 from da3gs.rendering._backward import SUMS
 from da3gs.rendering._jit import inline, kernel
-from da3gs.rendering._project import BLUR, RECORD, copy_few, projection_rows, rotation_rows, spread, store_basis
+from da3gs.rendering._project import (
+    BLUR,
+    RECORD,
+    copy_few,
+    determinant,
+    projection_rows,
+    rotation_rows,
+    spread,
+    store_basis,
+)
 from da3gs.rendering._simd import (
     above,
     below,
@@ -120,8 +129,7 @@ def _by_covariance(rows, v, antialias) -> tuple:
         uu = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
         uv = v[0] * v[3] + v[1] * v[4] + v[2] * v[5]
         vv = v[3] * v[3] + v[4] * v[4] + v[5] * v[5]
-        m, n, o = v[0] * v[4] - v[1] * v[3], v[0] * v[5] - v[2] * v[3], v[1] * v[5] - v[2] * v[4]
-        sharp = m * m + n * n + o * o
+        sharp = determinant(v)
         blurred = sharp + BLUR * (uu + vv) + BLUR * BLUR
         half = load(rows, 0) * (_HALF / _LN2)
         by_sharp, by_blurred = half / sharp, half / blurred

@@ -49,7 +49,7 @@ def store_records(typingctx: Any, array: Any, index: Any, rows: Any) -> Any:
             builder.store(vector, builder.bitcast(there, _FLOATS.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.UniTuple(FLOATS, LANES)), emit
+    return types.void(array, types.intp, types.containers.UniTuple(FLOATS, LANES)), emit
 
 
 @intrinsic

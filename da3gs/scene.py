@@ -66,7 +66,7 @@ class Scene:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """What to add to positions of the scene to get the caller's."""
     cam_to_world_given: Float[np.ndarray, "V 4 4"] | None = None
-    """The caller's poses to the last digit (OpenCV axes, the caller's world); what transforms.json gets where they are known."""
+    """The caller's poses to the last digit, in the caller's world, OpenCV axes; transforms.json gets these."""
     originals: tuple[Photo, ...] | None = None
     """The photos to keep at full size in place of those of ``views``; a row a view."""
 

@@ -81,7 +81,7 @@ def sweep(grey, valid, depth, rays, others, seen, matrices, offsets, steps, radi
     """The cost ``out[y, x, label]`` of a pixel at ``exp(steps[label])`` times its depth, 0 (agrees) to 1 (does not).
 
     ``1 − ZNCC`` of a window in this view and of the same surface in another, cut off at 1; the mean over the better
-    half of the views that see it, so that one from which something hides it does not count. ``UNSEEN`` where none sees it.
+    half of the views that see it, so that one from which something hides it does not count. ``UNSEEN`` where none does.
 
     Args:
         grey: [h, w] this view, zero mean.

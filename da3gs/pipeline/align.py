@@ -9,7 +9,7 @@ whatever has no texture.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse
 from da3gs.pipeline import _sweep
+from da3gs.pipeline.matches import matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
 from da3gs.views import Views
@@ -54,12 +55,19 @@ class ConsistentDepth(TensorRecord):
     before: float
     """Mean disagreement of the photos at the start, 0 to 1."""
     after: float
-    """The same at the end; not more than before."""
+    """The same at the end."""
+    start: str
+    """Where the search began: the network's depth, the same ``scaled`` a view, or one of the other starts."""
+    refined: bool
+    """Whether a field over each view came on top."""
 
     def as_dict(self) -> dict[str, Any]:
         """For scene.json."""
         scales = [round(s, 4) for s in self.scales.tolist()]
-        return {"scales": scales, "disagreement_before": round(self.before, 4), "disagreement": round(self.after, 4)}
+        return {
+            "start": self.start, "refined": self.refined, "scales": scales,
+            "disagreement_before": round(self.before, 4), "disagreement": round(self.after, 4),
+        }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,18 +103,24 @@ def honest_depth(
     Returns:
         The prediction, and what was done, for scene.json.
     """
-    done: dict[str, Any] = {}
-    depth, fitted = result.depth, False
-    if points is not None and len(points):
-        alignment = align_to_points(depth, result.cameras, points, masks=views.masks, seed=seed)
-        fitted = bool((alignment.points > 0).float().mean() > 0.5)
-        if fitted:
-            depth, done["points"] = alignment.depth, alignment.as_dict()
     telling = views.masks
     if result.sky is not None:
         ground = ~result.sky.cpu()
         telling = ground if telling is None else telling.cpu() & ground
-    consistent = consistent_depth(views.images, depth, result.cameras, telling, scale_known=fitted)
+    done: dict[str, Any] = {}
+    starts: dict[str, Tensor] = {}
+    if len(views) > 1:
+        matches = matched_points(views.images, result.cameras, telling)
+        fitted = align_to_points(
+            result.depth, result.cameras, matches.positions, visible=matches.visible, masks=telling, seed=seed
+        )
+        starts["matches"], done["matches"] = fitted.depth, fitted.as_dict()
+    if points is not None and len(points):
+        fitted = align_to_points(result.depth, result.cameras, points, masks=telling, seed=seed)
+        starts["points"], done["points"] = fitted.depth, fitted.as_dict()
+        if len(views) == 1:
+            return _with_depth(result, fitted.depth), done
+    consistent = consistent_depth(views.images, result.depth, result.cameras, telling, starts=starts)
     done["views"] = consistent.as_dict()
     return _with_depth(result, consistent.depth), done
 
@@ -129,49 +143,57 @@ def consistent_depth(
     cameras: Cameras,
     masks: Bool[Tensor, "V H W"] | None = None,
     *,
-    scale_known: bool = False,
+    starts: Mapping[str, Float[Tensor, "V H W"]] | None = None,
 ) -> ConsistentDepth:
     """Depth at which the views look alike, near the given one; the given one where that is not clearly better.
 
     Each pixel's window is compared (ZNCC: exposure does not matter) with the better half of up to four neighbours at
-    many multiples of its depth: first one multiple for a view, then, from coarse to fine, a field that semi-global
-    matching keeps smooth but at jumps of the depth. It works at a long side of at most 256 pixels.
+    many multiples of its depth: first one multiple for a view, then, from coarse to fine and from the best start, a
+    field that semi-global matching keeps smooth but at jumps of the depth. It works at a long side of at most 256
+    pixels.
 
     Args:
         images: sRGB in [0, 1].
         depth: positive, in the cameras' units.
         cameras: exact.
         masks: False where a pixel says nothing.
-        scale_known: the scale is right within some percent (sparse points told it), do not search for it.
+        starts: other depth to begin from where the photos like it better, by name.
     """
     if len(depth) < 2:
         return _unchanged(depth, 0.0)
-    start = depth.detach().cpu().float()
     photos, cams = images.detach().cpu().float(), cameras.to("cpu")
     mask = None if masks is None else masks.cpu()
     levels = [_level(photos, cams, mask, long_side) for long_side, _, _ in _LEVELS]
-    logs = torch.zeros(len(depth), *levels[0].size)
-    if not scale_known:
-        logs = logs + _view_scales(levels[0], _resized(start, levels[0].size))[:, None, None]
-    candidates = [torch.zeros_like(logs), logs]
+    finest = levels[-1]
+    raw = depth.detach().cpu().float()
+    factors = _view_scales(levels[0], _resized(raw, levels[0].size)).exp()
+    tried = {"network": raw, "scaled": raw * factors[:, None, None]}
+    tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
+    costs = _disagreements(finest, [_resized(start, finest.size) for start in tried.values()])
+    before, least = costs[0], min(costs)
+    name = list(tried)[costs.index(least)] if least < before - _GAIN else "network"
+    start, logs = tried[name], torch.zeros(len(depth), *levels[0].size)
     for level, (_, reach, step) in zip(levels, _LEVELS, strict=True):
         logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
-        candidates.append(logs)
-    costs = _disagreements(levels[-1], _resized(start, levels[-1].size), candidates)
-    best = int(np.argmin(costs))
-    if costs[best] > costs[0] - _GAIN:
-        return _unchanged(depth, costs[0])
-    factors = _enlarged(candidates[best], (depth.shape[1], depth.shape[2])).exp()
+    near = _resized(start, finest.size)
+    kept, refined = _disagreements(finest, [near, near * logs.exp()])
+    better = refined < kept - _GAIN
+    if name == "network" and not better:
+        return _unchanged(depth, before)
+    final = start * _enlarged(logs, (depth.shape[1], depth.shape[2])).exp() if better else start
     return ConsistentDepth(
-        depth=(start * factors).to(depth),
-        scales=factors.flatten(1).median(1).values.to(depth),
-        before=costs[0],
-        after=costs[best],
+        depth=final.to(depth),
+        scales=(final / raw).flatten(1).median(1).values.to(depth),
+        before=before,
+        after=refined if better else kept,
+        start=name,
+        refined=better,
     )
 
 
 def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:
-    return ConsistentDepth(depth=depth, scales=torch.ones_like(depth[:, 0, 0]), before=cost, after=cost)
+    scales = torch.ones_like(depth[:, 0, 0])
+    return ConsistentDepth(depth=depth, scales=scales, before=cost, after=cost, start="network", refined=False)
 
 
 def _steps(reach: float, step: float) -> Float[np.ndarray, " L"]:
@@ -280,15 +302,14 @@ def _median(field: Float[Tensor, "V h w"]) -> Float[Tensor, "V h w"]:
     return functional.unfold(padded, 3).median(1).values.reshape(field.shape)
 
 
-def _disagreements(level: _Level, start: Float[Tensor, "V h w"], candidates: Sequence[Tensor]) -> list[float]:
-    """The mean cost of each candidate's depth, all judged by the same neighbours."""
-    fields = [start * _enlarged(candidate, level.size).exp() for candidate in candidates]
-    first, last = _neighbors(level, fields[0], _NEIGHBORS), _neighbors(level, fields[-1], _NEIGHBORS)
-    neighbors = [sorted({*a, *b}) for a, b in zip(first, last, strict=True)]
+def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> list[float]:
+    """The mean cost of each depth, all judged by the same neighbours."""
+    lists = [_neighbors(level, field, _NEIGHBORS) for field in fields]
+    neighbors = [sorted(set().union(*each)) for each in zip(*lists, strict=True)]
     here = np.zeros(1, np.float32)
 
     def mean(depth: Tensor) -> float:
-        costs = _per_view(lambda v: _volume(level, depth, v, neighbors[v], here)[level.valid[v]], len(start))
+        costs = _per_view(lambda v: _volume(level, depth, v, neighbors[v], here)[level.valid[v]], len(depth))
         return float(np.concatenate(costs).mean()) if any(map(len, costs)) else 1.0
 
     return [mean(field) for field in fields]

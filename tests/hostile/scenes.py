@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -244,4 +246,50 @@ OUTPUTS = [
     ),
 ]
 
-CASES = [*CHECKS, *RENDERS, *OUTPUTS]
+EXPORT = ["export", "s.bin", "-o", "out.ply"]
+
+
+def bytes_case(name: str, content: bytes, expect: str) -> Case:
+    """Export of a file with this content."""
+
+    def build(folder: Path) -> list[str]:
+        (folder / "s.bin").write_bytes(content)
+        return EXPORT
+
+    return Case(name, build, expect)
+
+
+def spz(version: int = 3, count: int = 1, data: int = 20) -> bytes:
+    """An .spz file of zeros."""
+    return gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, version, count, 0, 12, 0, 0) + bytes(data))
+
+
+def first_splat_nan(scene: Path) -> None:
+    """The first splat lies nowhere."""
+    data = bytearray((scene / "scene.ply").read_bytes())
+    start = data.index(b"end_header\n") + 11
+    data[start : start + 4] = struct.pack("<f", float("nan"))
+    (scene / "scene.ply").write_bytes(data)
+
+
+EXPORTS = [
+    Case("export-nothing-there", lambda folder: ["export", "no", "-o", "out.ply"], "no does not exist"),
+    scene_case("export-nan-quantised", ["export", "s", "-o", "out.spz"], first_splat_nan, "not finite; clean them"),
+    scene_case("export-record-cut", ["export", "s", "-o", "out.ply"], cut("scene.json"), "not valid JSON"),
+    bytes_case("export-spz-bomb", spz(data=1 << 24), "more bytes than its 1 splats"),
+    bytes_case("export-spz-count", spz(count=2**32 - 1), "4294967295 splats do not fit"),
+    bytes_case("export-spz-version", spz(version=4), "version 4"),
+    bytes_case("export-spz-cut", spz()[:-9], "damaged or cut short"),
+    bytes_case("export-unknown", b"glTF" + bytes(60), "not a splat file"),
+    output_case("export-exists", ["export", "s", "-o", "out.ply"], text("out.ply", "mine"), "exists already"),
+    output_case(
+        "export-of-another-kind",
+        ["export", "s", "-o", "out.ply", "--overwrite"],
+        text("out.ply", "mine"),
+        "--overwrite leaves it alone",
+    ),
+    output_case("export-over-itself", ["export", "s", "-o", "s/scene.ply", "--overwrite"], nothing, "inside the input"),
+    output_case("export-over-photos", ["export", "s", "-o", "photos/", "--overwrite"], nothing, "not a scene folder"),
+]
+
+CASES = [*CHECKS, *RENDERS, *OUTPUTS, *EXPORTS]

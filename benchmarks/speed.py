@@ -1,8 +1,9 @@
-"""How fast splats are drawn on the CPU, beside a brute-force loop and gsplat's own PyTorch projection, in one run.
+"""How fast splats are drawn on the CPU, beside the same algorithm in plain C++, brute force and gsplat's PyTorch code.
 
 Run: ``python -m benchmarks.speed [--threads N] [--runs 10] [--quick] [--save NAME]``; ``--save`` writes
 ``benchmarks/results/NAME.json`` and ``.md``. Times of a busy machine mean little: the ratios hold, and so does the
-processor time of one thread, which is given beside the frames a second.
+processor time of one thread, which is given beside the frames a second. The C++ program (``rasteriser.cpp``) is what
+an ordinary implementation of the same algorithm gets from the compiler; its picture is checked against ours.
 
 The scenes have the statistics of predicted splats: one splat a pixel and view, unprojected from smooth depth maps, half
 a pixel wide, opacity 0.6 to 0.8, harmonics of degree 2.
@@ -11,8 +12,14 @@ a pixel wide, opacity 0.6 to 0.8, harmonics of degree 2.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import math
+import os
 import platform
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +32,7 @@ from da3gs.cameras import Cameras, look_at
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse, unproject
 from da3gs.rendering import render, warmup
+from da3gs.rendering._cpu import camera_array
 
 SCENES = (
     ("100 k", 1, (258, 388), (336, 504)),
@@ -78,14 +86,50 @@ def least(work: Callable[[], object], runs: int, clock: Callable[[], float] = ti
     return best * 1e3
 
 
+def compiled_peer() -> ctypes.CDLL | None:
+    """The C++ program, compiled for this machine; None without a compiler."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return None
+    library = Path(tempfile.mkdtemp()) / "rasteriser.so"
+    source = Path(__file__).parent / "rasteriser.cpp"
+    flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-std=c++17"]
+    subprocess.run([compiler, *flags, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def peer_frame(library: ctypes.CDLL, gaussians: Gaussians, camera: Cameras) -> Callable[[], np.ndarray]:
+    """A call that draws one frame with the C++ program and returns its colours."""
+    arrays = [gaussians.means, gaussians.scales, gaussians.quaternions, gaussians.opacities, gaussians.harmonics]
+    inputs = [np.ascontiguousarray(a.numpy(), dtype=np.float32) for a in arrays]
+    inputs.append(camera_array(camera.world_to_cam.numpy(), camera.intrinsics.numpy(), camera.height, camera.width))
+    outputs = [np.empty((camera.height, camera.width, channels), np.float32) for channels in (3, 1, 1)]
+
+    def pointer(array: np.ndarray) -> ctypes.c_void_p:
+        return ctypes.c_void_p(array.ctypes.data)
+
+    def draw() -> np.ndarray:
+        library.render(len(gaussians), *map(pointer, inputs), camera.height, camera.width, *map(pointer, outputs))
+        return outputs[0]
+
+    return draw
+
+
 def forward_rows(runs: int, threads: int, quick: bool) -> list[dict[str, object]]:
-    """Each scene drawn from its first camera: all threads by the clock, one thread by processor time."""
+    """Each scene drawn from its first camera: all threads by the clock, one thread by processor time, beside C++."""
     rows: list[dict[str, object]] = []
+    library = compiled_peer()
     for name, views, source, target in SCENES[:3] if quick else SCENES:
         gaussians, cameras = layered_scene(views, *source)
         camera = cameras[0].resized(*target)
         wall = least(lambda: render(gaussians, camera, threads=threads), runs)  # noqa: B023
         one = least(lambda: render(gaussians, camera, threads=1), runs, time.process_time)  # noqa: B023
+        peer = None
+        if library is not None:
+            draw = peer_frame(library, gaussians, camera)
+            apart = np.abs(draw() - render(gaussians, camera, threads=1).color.numpy())
+            assert np.quantile(apart, 0.999) < 1e-3, "the C++ program draws something else"
+            peer = least(draw, runs, time.process_time)
         rows.append(
             {
                 "scene": f"{name}, {target[1]}x{target[0]}",
@@ -93,9 +137,29 @@ def forward_rows(runs: int, threads: int, quick: bool) -> list[dict[str, object]
                 "frames_per_second": round(1e3 / wall, 1),
                 "milliseconds": round(wall, 1),
                 "milliseconds_one_thread_cpu": round(one, 1),
+                "cpp_one_thread_cpu": None if peer is None else round(peer, 1),
+                "cpp_over_ours": None if peer is None else round(peer / one, 2),
             }
         )
     return rows
+
+
+def backward_row(runs: int, threads: int) -> dict[str, object]:
+    """131 k splats at 256x256 there and back: what a step of an optimiser costs."""
+    gaussians, cameras = layered_scene(2, 256, 256)
+    leaves = gaussians.map(lambda t: t.clone().requires_grad_())
+    target = torch.rand(256, 256, 3, generator=torch.Generator().manual_seed(0))
+
+    def step(threads: int) -> None:
+        (render(leaves, cameras[0], threads=threads).color - target).abs().mean().backward()
+        for name in ("means", "scales", "quaternions", "opacities", "harmonics"):
+            getattr(leaves, name).grad = None
+
+    return {
+        "splats": len(gaussians),
+        "milliseconds": round(least(lambda: step(threads), runs), 1),
+        "milliseconds_one_thread_cpu": round(least(lambda: step(1), runs, time.process_time), 1),
+    }
 
 
 def oracle_row(runs: int) -> dict[str, object]:
@@ -145,12 +209,19 @@ def as_markdown(report: dict[str, object]) -> str:
         "",
         f"{report['machine']}; {report['threads']} threads. `{report['command']}`",
         "",
-        "| scene | frames/s | ms | ms of processor time, one thread |",
-        "|---|---|---|---|",
+        "| scene | frames/s | ms | ms of processor time, one thread | the same in plain C++ | C++ / ours |",
+        "|---|---|---|---|---|---|",
     ]
     for row in report["forward"]:  # type: ignore[attr-defined]
-        cells = (row["scene"], row["frames_per_second"], row["milliseconds"], row["milliseconds_one_thread_cpu"])
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append("| " + " | ".join(str(v) for k, v in row.items() if k != "splats") + " |")
+    ratios = [row["cpp_over_ours"] for row in report["forward"] if row["cpp_over_ours"]]  # type: ignore[attr-defined]
+    if ratios:
+        lines.append(f"\nGeometric mean of the ratios to C++: {math.prod(ratios) ** (1 / len(ratios)):.2f}.")
+    back = report["forward_and_backward"]
+    lines.append(
+        f"\n131 k splats at 256x256, forward and backward: {back['milliseconds']} ms, "  # type: ignore[index]
+        f"{back['milliseconds_one_thread_cpu']} ms of processor time on one thread."  # type: ignore[index]
+    )
     oracle, peer = report["oracle"], report["gsplat_torch"]
     lines += ["", f"Brute force on 1,728 splats at 36x24: {oracle['ratio']}x slower."]  # type: ignore[index]
     if peer is not None:
@@ -172,10 +243,12 @@ def main() -> None:
     warmup()
     report: dict[str, object] = {
         "command": "python -m benchmarks.speed" + (" --quick" if arguments.quick else ""),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{os.cpu_count()} cores with {os.getloadavg()[0]:.1f} programs running",
         "threads": arguments.threads,
         "warmup_seconds": round(time.perf_counter() - start, 2),
         "forward": forward_rows(arguments.runs, arguments.threads, arguments.quick),
+        "forward_and_backward": backward_row(arguments.runs, arguments.threads),
         "oracle": oracle_row(arguments.runs),
         "gsplat_torch": gsplat_row(arguments.runs, arguments.threads),
     }

@@ -42,7 +42,7 @@ from da3gs.pipeline.settings import (
     Up,
     split_holdout,
 )
-from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning
+from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, official_render_cameras
 from da3gs.scene import Scene, far_offset
 from da3gs.views import Views
 
@@ -169,7 +169,8 @@ def _reconstruct(
             reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count)
             raise InputError(f"none of {len(keep)} splats is left ({reasons}); loosen the cleaning or use --no-clean")
     with watch("score"):
-        scores = Scores(input=photo_psnr(kept.gaussians, result.cameras, views))
+        shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
+        scores = Scores(input=photo_psnr(kept.gaussians, shown, views))
         if held:
             progress("scoring held-out photos", 0, 1)
             cameras, source = _held_cameras(ready.network, everything, context, held, result, settings)

@@ -84,3 +84,24 @@ def official_placement(prediction: Prediction, given: Cameras | None) -> Predict
 def official_pruning(depth: Float[Tensor, "V H W"]) -> Bool[Tensor, "N"]:
     """The pixels whose splats the official exporter writes: not at the border, not in the farthest tenth of a view."""
     return official_pixels(depth).flatten()
+
+
+def official_render_cameras(cameras: Cameras) -> Cameras:
+    """The cameras that the official renderer makes of these: centred, with the angle between the image's edges.
+
+    The focal length is ``size / (2 tan(fov / 2))`` with fov the angle between the rays through the middles of opposite
+    edges; the principal point is lost, and where it was off centre the focal length changes a little.
+    """
+    height, width = cameras.height, cameras.width
+    inverse = torch.linalg.inv(cameras.intrinsics.double())
+    edges = torch.tensor(
+        [[0, height / 2, 1], [width, height / 2, 1], [width / 2, 0, 1], [width / 2, height, 1]], dtype=torch.float64
+    ).to(inverse.device)
+    rays = torch.nn.functional.normalize(edges @ inverse.mT, dim=-1)
+    fov = torch.stack(((rays[:, 0] * rays[:, 1]).sum(-1), (rays[:, 2] * rays[:, 3]).sum(-1)), -1).clamp(-1, 1).acos()
+    size = torch.tensor([width, height], dtype=torch.float64, device=inverse.device)
+    intrinsics = torch.zeros_like(inverse)
+    intrinsics[:, (0, 1), (0, 1)] = size / (2 * (fov / 2).tan())
+    intrinsics[:, :2, 2] = size / 2
+    intrinsics[:, 2, 2] = 1
+    return dataclasses.replace(cameras, intrinsics=intrinsics.to(cameras.intrinsics))

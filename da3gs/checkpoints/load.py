@@ -190,7 +190,7 @@ def _read(path: Path) -> tuple[ModelConfig | NestedConfig, StoredTensors]:
     if own.startswith("da3gs-"):
         raise CheckpointError(f"{path.name} has format {own[:20]!r}, newer than this da3gs; update da3gs")
     name = path.name or str(path)
-    config = beside or official_config(folder) or guessed_config(tensors.shapes, name)
+    config = beside or official_config(folder) or guessed_config(tensors.shapes, path)
     return config, renamed(tensors, name)
 
 
@@ -210,17 +210,35 @@ def official_config(folder: Path) -> ModelConfig | NestedConfig | None:
         raise CheckpointError(f"{path.name} names no known model: {error}") from error
 
 
-def guessed_config(shapes: Mapping[str, tuple[int, ...]], source: str) -> ModelConfig | NestedConfig:
+def guessed_config(shapes: Mapping[str, tuple[int, ...]], path: Path) -> ModelConfig | NestedConfig:
     """The official configuration with exactly these names and shapes.
 
+    Where two models differ in nothing but their weights (da3mono-large and da3metric-large), the file's or its folder's
+    name has to tell.
+
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or nothing tells which.
     """
     found = {name.removeprefix(PUBLISHED_PREFIX): shape for name, shape in shapes.items()}
-    for config in CONFIGS.values():
-        if upstream_shapes(config, aliases=False).items() <= found.items() <= upstream_shapes(config).items():
-            return config
-    raise CheckpointError(f"{source} has no config.json beside it and fits no known model; pass the official folder")
+    fitting = [
+        config
+        for config in CONFIGS.values()
+        if upstream_shapes(config, aliases=False).items() <= found.items() <= upstream_shapes(config).items()
+    ]
+    source = path.name or str(path)
+    if len(fitting) > 1:
+        words = " ".join(path.absolute().parts[-4:]).lower()
+        fitting = [config for config in fitting if config.name.partition("-")[0] in words] or fitting
+    if len(fitting) > 1:
+        names = " and ".join(config.name for config in fitting)
+        raise CheckpointError(
+            f"{source} may be {names}, which have the same shapes; put the official config.json beside it"
+        )
+    if not fitting:
+        raise CheckpointError(
+            f"{source} has no config.json beside it and fits no known model; pass the official folder"
+        )
+    return fitting[0]
 
 
 def our_names(upstream: Iterable[str], source: str) -> dict[str, str]:

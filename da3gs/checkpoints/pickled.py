@@ -114,7 +114,7 @@ def load_pickled(path: Path) -> Network:
         CheckpointError: the file holds anything but tensors in plain containers, or not those of a known network.
     """
     tensors = _state(_unpickled(path), path.name)
-    config = official_config(path.parent) or guessed_config(_shapes(tensors), path.name)
+    config = official_config(path.parent) or guessed_config(_shapes(tensors), path)
     names = our_names(tensors, path.name)
     return build_model(config, {our: tensors[name] for name, our in names.items()}, source=path.name).eval()
 

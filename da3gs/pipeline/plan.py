@@ -10,6 +10,7 @@ import torch
 from da3gs.checkpoints import ModelCard
 from da3gs.photos import load_photos
 from da3gs.pipeline.loading import loaded_model
+from da3gs.pipeline.predict import refuse_impossible
 from da3gs.pipeline.reconstruct import Source
 from da3gs.pipeline.settings import Settings, split_holdout
 
@@ -37,6 +38,7 @@ def plan(
     photos = load_photos(source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder)
     context, held = split_holdout(settings.holdout, photos.views.names)
     given = photos.views.cameras is not None and settings.poses in ("auto", "given")
+    refuse_impossible(ready.network, photos.views[context], settings)
     height, width = photos.views.height, photos.views.width
     return {
         "input": photos.kind,

@@ -85,16 +85,36 @@ def predict(network: nn.Module, views: Views, settings: Settings) -> Placed:
     Raises:
         InputError: poses, metres or a splat head are asked for that the input or the model does not have.
     """
+    given, known = refuse_impossible(network, views, settings)
+    if is_monocular(network):
+        result = _predict_monocular(network, views, given, known, settings)
+    else:
+        result = _predict_any_view(network, views, given, known, settings)
+    return dataclasses.replace(result, metric=False) if settings.metric == "off" else result
+
+
+def refuse_impossible(
+    network: nn.Module, views: Views, settings: Settings
+) -> tuple[Cameras | None, Float[Tensor, "V 3 3"] | None]:
+    """Refuse what the model and the input do not have; returns the given cameras and the known intrinsics to use.
+
+    Raises:
+        InputError: poses, metres or a splat head are asked for and not there.
+    """
     given = views.cameras if _uses_given(views, settings) else None
     known = views.intrinsics if views.cameras is None else views.cameras.intrinsics
     if settings.upstream and given is None:
         known = None  # the official program ignores intrinsics without poses
     refuse_metres(network, views, known, settings)
     if is_monocular(network):
-        result = _predict_monocular(network, views, given, known, settings)
-    else:
-        result = _predict_any_view(network, views, given, known, settings)
-    return dataclasses.replace(result, metric=False) if settings.metric == "off" else result
+        _refuse_monocular(network, views, given, settings)
+    if settings.splats == "head" and not _has_head(network):
+        raise InputError("--splats head, but the model has no Gaussian head; use --splats depth or another model")
+    return given, known
+
+
+def _has_head(network: nn.Module) -> bool:
+    return any(getattr(module, "splat_head", None) is not None for module in network.modules())
 
 
 def _predict_any_view(
@@ -128,7 +148,6 @@ def _predict_monocular(
     network: nn.Module, views: Views, given: Cameras | None, known: Tensor | None, settings: Settings
 ) -> Placed:
     """Depth of each photo by itself, under given cameras or, for a single photo, one at the origin."""
-    _refuse_monocular(network, views, given, settings)
     prediction = _run(network, dataclasses.replace(views, cameras=None, intrinsics=None), settings)
     cameras = _single_camera(views, known) if given is None else given
     cameras = cameras.to(prediction.depth.device)
@@ -187,10 +206,7 @@ def _uses_given(views: Views, settings: Settings) -> bool:
 
 def _run(network: nn.Module, views: Views, settings: Settings) -> Prediction:
     device = next(network.parameters()).device
-    has_head = any(getattr(module, "splat_head", None) is not None for module in network.modules())
-    if settings.splats == "head" and not has_head:
-        raise InputError("--splats head, but the model has no Gaussian head; use --splats depth or another model")
-    head = has_head and settings.splats != "depth"
+    head = _has_head(network) and settings.splats != "depth"
     source = "rays" if settings.poses == "rays" else "camera"
     prediction = network(views.to(device), poses=source, splats=head, upstream=settings.upstream)
     assert isinstance(prediction, Prediction)

@@ -202,4 +202,8 @@ CASES = [
     case(
         "use-shard-missing", f"{USE} m", official(SMALL, '{"weight_map": {"a": "b.safetensors"}}'), "b.safetensors is"
     ),
+    case(
+        "metres-unknown", "reconstruct photos --metric on -o s", lambda folder: None, "does not know metres; use --mod"
+    ),
+    case("metres-unknown-dry", "reconstruct photos --metric on --dry-run", lambda folder: None, "does not know metres"),
 ]

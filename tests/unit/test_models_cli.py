@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 
 from da3gs.checkpoints import checkpoint_card, load_model, save_checkpoint
 from da3gs.checkpoints.convert import to_upstream_names, upstream_shapes
+from da3gs.checkpoints.load import guessed_config
 from da3gs.checkpoints.pickled import convert_checkpoint, named_card, verify_checkpoint
 from da3gs.cli import main
 from da3gs.errors import CheckpointError, InputError
@@ -214,3 +217,22 @@ def test_list_commercial(capfd: pytest.CaptureFixture[str]) -> None:
     assert all(card["commercial"] for card in cards)
     assert main(["models"]) == 0
     assert "CC-BY-NC-4.0" in capfd.readouterr().out
+
+
+def test_models_that_differ_in_nothing_but_weights_are_told_by_name(tmp_path: Path) -> None:
+    shapes = {
+        f"model.{name}": shape for name, shape in upstream_shapes(CONFIGS["da3metric-large"], aliases=False).items()
+    }
+    for name in ("da3metric-large", "da3mono-large"):
+        assert guessed_config(shapes, tmp_path / name.upper() / "model.safetensors").name == name
+    with pytest.raises(
+        CheckpointError, match=r"may be da3mono-large and da3metric-large, .* put the official config\.json"
+    ):
+        guessed_config(shapes, tmp_path / "model.safetensors")
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = "import sys; from da3gs.cli import main; main(['models']); print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "False"
+    assert "da3-base" in done.stdout

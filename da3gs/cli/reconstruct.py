@@ -34,8 +34,11 @@ class Reconstruct(Command):
     """Say what would be read, picked and loaded, and how much memory it needs; write nothing."""
     model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
     """A name of `da3gs models`, a file, or an official checkpoint folder."""
-    poses: Literal["auto", "given", "predicted", "rays"] = "auto"
-    """Where the cameras come from; auto takes those of the input if it has any. rays: from the ray maps."""
+    poses: Literal["auto", "given", "predicted", "rays", "colmap"] = "auto"
+    """Where the cameras come from; auto takes those of the input if it has any. rays: from the ray maps. colmap: by
+    structure-from-motion, slower and exact where photos overlap well."""
+    shared_focal: Switch = False
+    """With --poses colmap: one camera took all photos."""
     splats: Literal["auto", "head", "depth"] = "auto"
     """From the model's splat head, or one Gaussian a pixel from its depth."""
     views: Annotated[str, option("N|auto")] = "auto"
@@ -105,6 +108,7 @@ class Reconstruct(Command):
         return {
             "model": self.model,
             "poses": self.poses,
+            "shared_focal": self.shared_focal,
             "splats": self.splats,
             "views": number_or_auto("--views", self.views),
             "fps": self.fps,

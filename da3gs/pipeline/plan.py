@@ -46,7 +46,7 @@ def plan(
         "holdout": [photos.views.names[i] for i in held],
         "dropped": [f"{photo.name} {photo.reason}" for photo in photos.dropped],
         "size": f"{width}x{height}",
-        "poses": "given" if given else "rays" if settings.poses == "rays" else "predicted",
+        "poses": "given" if given else settings.poses if settings.poses in ("rays", "colmap") else "predicted",
         "model": card.name,
         "licence": card.licence,
         "device": str(next(ready.network.parameters()).device),

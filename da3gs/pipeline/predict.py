@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
-from da3gs.errors import BackendError, InputError
+from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.network.metric import metric_depth
@@ -196,12 +196,10 @@ def _uses_given(views: Views, settings: Settings) -> bool:
                 raise InputError("--poses given, but the input has no poses; use --poses predicted, or name a "
                                  "transforms.json or a COLMAP model")  # fmt: skip
             return True
-        case "auto":
+        case "auto" | "colmap":
             return views.cameras is not None
         case "predicted" | "rays":
             return False
-        case "colmap":
-            raise BackendError("--poses colmap is not available in this version; use --poses auto")
 
 
 def _run(network: nn.Module, views: Views, settings: Settings) -> Prediction:

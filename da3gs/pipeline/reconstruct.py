@@ -42,6 +42,7 @@ from da3gs.pipeline.settings import (
     Up,
     split_holdout,
 )
+from da3gs.pipeline.sfm import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
 from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, official_render_cameras
 from da3gs.scene import Scene, far_offset
 from da3gs.views import Views
@@ -71,6 +72,7 @@ def reconstruct(
     *,
     model: str | Path | nn.Module | LoadedModel = "da3gs-nano",
     poses: Poses = "auto",
+    shared_focal: bool = False,
     splats: Splats = "auto",
     views: int | Literal["auto"] = "auto",
     fps: float | None = None,
@@ -109,35 +111,51 @@ def reconstruct(
         CheckpointError: the weights cannot be used.
     """
     settings = Settings(
-        poses=poses, splats=splats, views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
+        poses=poses, shared_focal=shared_focal, splats=splats,
+        views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()
     with watch("model"):
         ready = loaded_model(model, settings)
-    card = ready.card
     with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        with watch("photos"):
-            long_side = card.resolution if settings.resolution == "auto" else settings.resolution
-            wanted = card.views if settings.views == "auto" else settings.views
-            photos = load_photos(
-                source,
-                resolution=long_side,
-                views=wanted,
-                fps=settings.fps,
-                masks=None if masks is None else Path(masks),
-                progress=progress,
-            )
-        if settings.upstream:
-            if settings.images == "original" and len(set(photos.views.sizes)) > 1:
-                raise InputError(
-                    "--upstream crops photos of different sizes to the smallest, so --images original cannot be kept; "
-                    "leave one of them out"
-                )
-            photos = cropped_to_smallest(photos)
+        photos = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
         return _reconstruct(ready, photos, settings, watch, progress)
+
+
+def _photos(
+    source: Source, masks: Path | None, ready: LoadedModel, settings: Settings, watch: Stopwatch, progress: Progress
+) -> LoadedPhotos:
+    """What there is to reconstruct from, with the cameras of structure-from-motion where they are asked for."""
+    with watch("photos"):
+        card = ready.card
+        long_side = card.resolution if settings.resolution == "auto" else settings.resolution
+        wanted = card.views if settings.views == "auto" else settings.views
+        motion = settings.poses == "colmap"
+        photos = load_photos(
+            source,
+            resolution=long_side,
+            views=max(wanted, MOST_PHOTOS) if motion else wanted,
+            fps=settings.fps or VIDEO_FPS if motion else settings.fps,
+            masks=masks,
+            progress=progress,
+        )
+    if motion:
+        with watch("structure from motion"):
+            photos = structure_from_motion(
+                photos, resolution=long_side, views=wanted, shared_focal=settings.shared_focal, up=settings.up,
+                seed=settings.seed, progress=progress,
+            )  # fmt: skip
+    if settings.upstream:
+        if settings.images == "original" and len(set(photos.views.sizes)) > 1:
+            raise InputError(
+                "--upstream crops photos of different sizes to the smallest, so --images original cannot be kept; "
+                "leave one of them out"
+            )
+        photos = cropped_to_smallest(photos)
+    return photos
 
 
 def _reconstruct(

@@ -40,7 +40,8 @@ def scene_record(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The content of scene.json: where everything came from and how good it is."""
-    given = result.poses == "given"
+    motion = settings.poses == "colmap"
+    given = result.poses == "given" and not motion
     unit = "metre" if result.metric else "given" if given else "arbitrary"
     origin, up = ("given", "given") if given else ("first view", settings.up)
     if settings.upstream and not given:
@@ -61,7 +62,7 @@ def scene_record(
             "given_times": result.resized,
         },
         "poses": {
-            "source": result.poses,
+            "source": "colmap" if motion else result.poses,
             "residual": None if result.residual is None else result.residual.as_dict(),
             "focal": _focal(photos, context, result),
         },

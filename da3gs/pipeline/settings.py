@@ -24,6 +24,7 @@ class Settings:
     """The flags of ``da3gs reconstruct``, by the same names; kept in scene.json."""
 
     poses: Poses = "auto"
+    shared_focal: bool = False
     splats: Splats = "auto"
     views: int | Literal["auto"] = "auto"
     fps: float | None = None
@@ -52,6 +53,8 @@ class Settings:
             raise InputError(f"--resolution is a long side from 56 to 4096 pixels or auto, got {self.resolution}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
+        if self.shared_focal and self.poses != "colmap":
+            raise InputError(f"--shared-focal goes with --poses colmap, got --poses {self.poses}")
         if self.holdout is not None:
             parse_holdout(self.holdout)
         self.limits  # noqa: B018  (checks its own values)

@@ -16,6 +16,7 @@ from da3gs.errors import BackendError
 from da3gs.gaussians import Gaussians
 from da3gs.rendering import render
 from da3gs.rendering._gsplat import render_gsplat
+from tests.unit import oracle
 
 NAMES = ("means", "scales", "quaternions", "opacities", "harmonics")
 
@@ -122,3 +123,28 @@ def test_both_backends_draw_the_same(antialias: bool) -> None:
     for name, a, b in zip(NAMES, our_grads, their_grads, strict=True):
         assert (a[good] - b[good]).norm() < 1e-2 * a[good].norm(), name
     assert (our_pose - their_pose).norm() < 1e-2 * our_pose.norm()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_oracle_projects_as_gsplat_does() -> None:
+    """Centres, conics, depths, antialiasing factors and harmonics, against gsplat's own PyTorch code in float64."""
+    peer = pytest.importorskip("gsplat.cuda._torch_impl")
+    gaussians, camera = _splats(200).masked(torch.arange(200) % 7 != 0), _cameras()
+    means, scales, quaternions, _, harmonics = (getattr(gaussians, n).double() for n in NAMES)
+    pose, intrinsics = camera.world_to_cam.double(), camera.intrinsics.double()
+    covariances, _ = peer._quat_scale_to_covar_preci(quaternions, scales, compute_preci=False)
+    _, centers, depths, conics, factors = peer._fully_fused_projection(
+        means, covariances, pose[None], intrinsics[None], camera.width, camera.height, calc_compensations=True
+    )
+    ours, covariance, z = oracle.screen(means, scales, quaternions, pose, intrinsics, camera.height, camera.width)
+    seen = z > 0.01
+    assert seen.float().mean() > 0.9
+    blurred = covariance + 0.3 * torch.eye(2, dtype=torch.float64)
+    inverse = torch.linalg.inv(blurred)
+    factor = torch.sqrt(torch.linalg.det(covariance) / torch.linalg.det(blurred))
+    conic = torch.stack((inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]), -1)
+    for a, b in ((ours, centers[0]), (z, depths[0]), (conic, conics[0]), (factor, factors[0])):
+        assert torch.allclose(a[seen], b[seen], rtol=1e-6, atol=1e-9)
+    directions = torch.nn.functional.normalize(means, dim=-1)
+    colors = (oracle.harmonic_basis(directions, 4)[..., None] * harmonics).sum(1)
+    assert torch.allclose(colors, peer._spherical_harmonics(1, directions, harmonics), rtol=1e-6, atol=1e-9)

@@ -65,7 +65,8 @@ def structure_from_motion(
         photos: all that there are, poses or not.
         resolution: long side of the views in pixels.
         views: at most so many are kept, spread over the cameras.
-        shared_focal: one camera took all photos (they have to be of one size).
+        shared_focal: one camera took all photos (they have to be of one size). Without it that is assumed where sizes
+            and EXIF focal lengths are the same, or where none has one.
         up: ``camera`` takes the first camera's axes.
         seed: of the random samples; the result may differ from run to run all the same.
         progress: told how many photos are placed.
@@ -84,7 +85,7 @@ def structure_from_motion(
         sizes = {(photo.original_height, photo.original_width) for photo in photos.photos}
         if shared_focal and len(sizes) > 1:
             raise InputError(f"--shared-focal, but the photos have {len(sizes)} different sizes; leave it out")
-        single = shared_focal or photos.kind == "video" or (len(sizes) == 1 and len(set(focals)) == 1 and focals[0] > 0)
+        single = shared_focal or photos.kind == "video" or (len(sizes) == 1 and len(set(focals)) == 1)
         _matched(pycolmap, photos, work, single, progress)
         model = _largest_model(pycolmap, work, total, seed, progress)
     if model is None or len(model.images) < _SMALLEST_MODEL or len(model.points.ids) < _LEAST_POINTS:

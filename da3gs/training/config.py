@@ -42,7 +42,7 @@ class TrainConfig:
     """What is seen when."""
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
     """What the losses count."""
-    learning_rate: float = 6e-4
+    learning_rate: float = 3e-4
     """Peak."""
     warm_up: int = 300
     """Steps in which the learning rate rises from 0."""
@@ -50,7 +50,7 @@ class TrainConfig:
     """Steps at the end in which it falls to 0; 0: it stays, and another run decays from these weights."""
     weight_decay: float = 0.05
     """Of matrices and kernels; biases, norms, scales and tokens have none."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW."""
     clip: float = 1.0
     """Largest norm of a step's gradient."""

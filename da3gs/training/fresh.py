@@ -9,36 +9,58 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from da3gs.network.attention import Block
 from da3gs.network.dpt import position_code
-from da3gs.network.model import DepthAnything3
+from da3gs.network.model import DepthAnything3, normalize_images
 
-_CODE = 0.3  # amplitude of the fresh position table: patches of textured photos are about as strong
+_CODE = 0.5  # amplitude of the fresh position table, against 1 of the patches
+_OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
+_LUMA_SHARE = 0.6
 
 
-def awaken(model: DepthAnything3) -> None:
-    """Give every block of a fresh network an even share in its output, and its tokens a smooth sense of place.
+def awaken(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> None:
+    """Give a fresh network eyes, a sense of place, and blocks that take part from the first step.
 
-    Matrices keep the variance of what goes through them (1 / fan-in); those that write to the residual stream share it
-    between all of its writers. The position table becomes sines and cosines of x and y.
+    Patch filters become low cosines of brightness and of two colour contrasts, each scaled to unit response on
+    ``images``: random filters would see little but the mean colour, since the spectrum of pictures falls so fast. The
+    position table becomes sines and cosines of x and y. Matrices of blocks keep the variance of what goes through them
+    (1 / fan-in), and each branch counts by one over the root of their number.
     """
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    writers = 2 * len(model.backbone.blocks)
+    depth = len(model.backbone.blocks)
     with torch.no_grad():
-        for block in blocks:
-            for module in block.modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.normal_(module.weight, std=module.in_features**-0.5)
-            for name in ("out", "down"):
-                for part in (block.attention, block.feed_forward):
-                    layer = getattr(part, name, None)
-                    if isinstance(layer, nn.Linear):
-                        layer.weight.mul_(writers**-0.5)
-            block.attention_scale.fill_(1.0)
-            block.feed_forward_scale.fill_(1.0)
+        for block in model.modules():
+            if isinstance(block, Block):
+                for module in block.modules():
+                    if isinstance(module, nn.Linear):
+                        nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                block.attention_scale.fill_(depth**-0.5)
+                block.feed_forward_scale.fill_(depth**-0.5)
         table = model.backbone.position_table
         side = math.isqrt(table.shape[1] - 1)
-        code = position_code(table.shape[2], side, side, 1.0)[0].flatten(1).T
-        table[0, 1:] = _CODE * code
+        table[0, 1:] = _CODE * position_code(table.shape[2], side, side, 1.0)[0].flatten(1).T
+        embed = model.backbone.patch_embed
+        filters = cosine_filters(embed.out_channels, embed.kernel_size[0])
+        responses = F.conv2d(normalize_images(images).flatten(0, 1), filters, stride=embed.stride)
+        mean, std = responses.mean((0, 2, 3)), responses.std((0, 2, 3)).clamp(min=1e-4)
+        embed.weight.copy_(filters / std[:, None, None, None])
+        assert embed.bias is not None
+        embed.bias.copy_(-mean / std)
+
+
+def cosine_filters(count: int, side: int) -> Float[Tensor, "count 3 side side"]:
+    """The lowest cosines (DCT-II) of brightness and of two colour contrasts, most of them of brightness."""
+    places = (torch.arange(side) + 0.5) / side
+    waves = torch.stack([torch.cos(math.pi * k * places) for k in range(side)])
+    order = sorted(((i, j) for i in range(side) for j in range(side)), key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij))
+    luma = round(_LUMA_SHARE * count)
+    shares = (luma, (count - luma + 1) // 2, (count - luma) // 2)
+    filters = [
+        torch.tensor(color)[:, None, None] * waves[i][:, None] * waves[j]
+        for color, share in zip(_OPPONENTS, shares, strict=True)
+        for i, j in order[:share]
+    ]
+    return torch.stack(filters) / side

@@ -162,8 +162,10 @@ def _open(folder: Path, config: TrainConfig, *, resume: bool, init: Path | str |
         raise CheckpointError(f"{folder.name} holds no {STATE}; start the run without --resume")
     if not resume and (folder / STATE).is_file():
         raise InputError(f"{folder.name} holds a run already; pass --resume, or choose another folder")
-    awaken(model)
     seen = 0
+    if init is None and not resume:
+        with Batches(config) as batches:
+            awaken(model, batches.batch(0).images)
     if init is not None and not resume:
         start = load_model(init)
         seen = int(checkpoint_card(init).get("images_seen", 0)) if Path(init).is_file() else 0

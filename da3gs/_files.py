@@ -79,6 +79,10 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         _refuse_existing(path, overwrite)
+        # some writers make private files; a result is as readable as anything else that the user creates
+        probe = folder / "mode"
+        probe.touch()
+        temporary.chmod(probe.stat().st_mode)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

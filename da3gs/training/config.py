@@ -128,13 +128,14 @@ _SHARP = (
 )
 _SMOKE = TrainConfig(
     name="smoke",
-    steps=150,
+    steps=300,
+    learning_rate=6e-4,
     stages=(Stage(steps=1, sizes=((70, 98, 1.0),), pixels=8 * 70 * 98, views=(2, 2)),),
     weights=_NANO_WEIGHTS,
     warm_up=20,
-    ema=0.95,
+    ema=0.98,
     textures=22,
-    validate_steps=75,
+    validate_steps=300,
     validation_scenes=12,
     validation_sizes=((70, 98),),
     log_steps=10,

@@ -31,6 +31,7 @@ _HOMES = {
     "save_gaussians": "da3gs.formats",
     "load_scene": "da3gs.scene",
     "reconstruct": "da3gs.pipeline.reconstruct",
+    "refine": "da3gs.pipeline.refine",
     "render_path": "da3gs.pipeline.render_path",
     "check": "da3gs.pipeline.check",
 }

@@ -15,6 +15,7 @@ from da3gs.errors import InputError
 COMMANDS = {
     "demo": "reconstruct the bundled photos, check the result, render a short video",
     "reconstruct": "photos, a video, a zip, a COLMAP model ... in, a scene with splats out",
+    "refine": "a scene's splats made better against its photos",
     "view": "walk through a scene in the browser",
     "render": "a video, a folder of frames or one picture of a scene",
     "export": "splats and cameras as files of other programs",

@@ -1,0 +1,97 @@
+"""``da3gs refine``: a scene's splats made better against its photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._session import Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refine(Command):
+    """Make the splats of a scene show its photos better, and write a new scene.
+
+    A trial leaves one photo out first: where refinement does not help there, the splats stay as they are.
+    """
+
+    source: Annotated[Positional[str], option("SCENE", hint="")]
+    """A scene folder."""
+    output: Annotated[str, option("SCENE2", "-o", hint="(required)")]
+    """The scene folder to write."""
+    overwrite: Switch = False
+    """Replace SCENE2 if it is a scene folder."""
+    seconds: Annotated[float | None, option("S", hint="(default: 30)")] = None
+    """How long it may take."""
+    steps: Annotated[int | None, option("N", hint="")] = None
+    """Steps instead of seconds: the same on every machine."""
+    holdout: Annotated[str | None, option("every:K|NAME,...", hint="")] = None
+    """Photos of the scene not to refine against, only to score."""
+    optimise_cameras: Switch = False
+    """Move the cameras too."""
+    budget: Annotated[int | None, option("N", hint="(default: 250000)")] = None
+    """At most this many splats."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Refine, save, check, say what came of it."""
+        from da3gs.cli._scenes import save_and_check
+        from da3gs.pipeline.refine import check_limits, refine
+        from da3gs.scene import check_output, load_scene
+
+        check_limits(self.seconds, self.steps, self.budget)
+        start = time.perf_counter()
+        check_output(self.output, overwrite=self.overwrite, inputs=[self.source])
+        scene = load_scene(self.source)
+        with session.progress() as progress:
+            done = refine(
+                scene,
+                seconds=self.seconds,
+                steps=self.steps,
+                holdout=self.holdout,
+                optimise_cameras=self.optimise_cameras,
+                budget=self.budget,
+                seed=self.common.seed or 0,
+                progress=progress,
+            )
+            report, seconds = save_and_check(done, Path(self.output), overwrite=self.overwrite, progress=progress)
+        facts = done.record["refinement"]
+        session.result(
+            {
+                "scene": self.output,
+                "splats": len(done.gaussians),
+                "refinement": facts,
+                "check": {"psnr_file_vs_memory": report.psnr, "passed": report.passed},
+                "seconds": {**seconds, "total": round(time.perf_counter() - start, 3)},
+            }
+        )
+        session.print(f"{self.output}: {facts['splats_before']:,} splats to {len(done.gaussians):,}")
+        for line in refinement_lines(facts):
+            session.print(line)
+        return 0 if report.passed else 1
+
+
+def refinement_lines(facts: dict[str, Any]) -> list[str]:
+    """What refinement did, for people."""
+    trial = facts["trial"]
+    at = "" if trial is None else f" at {trial['photo']}, left out of a trial"
+    if not facts["kept"]:
+        return [f"  refined  no: nothing was won{at}; the splats are as they were"]
+    won = "" if trial is None else f", {trial['psnr_before']:.1f} to {trial['psnr_best']:.1f} dB{at}"
+    lines = [
+        f"  refined  {facts['steps']} steps in {facts['seconds']:.0f} s, "
+        f"{facts['psnr_before']:.1f} to {facts['psnr_after']:.1f} dB at the photos{won}"
+    ]
+    if "psnr_holdout_after" in facts:
+        lines.append(
+            f"  held out {facts['psnr_holdout_before']:.1f} to {facts['psnr_holdout_after']:.1f} dB at photos not used"
+        )
+    return lines
+
+
+COMMAND = Refine

@@ -1,0 +1,130 @@
+"""Fewer splats for the same picture: neighbours and duplicate layers become one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from da3gs.cameras import Cameras
+from da3gs.gaussians import Gaussians
+from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
+from da3gs.scene import Provenance
+
+_MOST_OPAQUE = 0.99
+_OVERLAP = 1.25
+"""Merged splats of neighbouring pixels grow by this, so that the coarser grid has no gaps."""
+
+
+def footprints(means: Float[Tensor, "N 3"], cameras: Cameras) -> Float[Tensor, "N"]:
+    """How large a pixel is at each point, for the camera that shows the point largest; cameras with a leading axis."""
+    focal = cameras.intrinsics[:, (0, 1), (0, 1)].mean(-1).to(means)
+    sizes = means.new_full((len(means),), math.inf)
+    for center, pixels in zip(cameras.centers.to(means), focal, strict=True):
+        sizes = torch.minimum(sizes, (means - center).norm(dim=-1) / pixels)
+    return sizes.clamp(min=1e-12)
+
+
+def cell_groups(means: Float[Tensor, "N 3"], sizes: Float[Tensor, "N"]) -> tuple[Int[Tensor, "N"], int]:
+    """The cell of each point in a grid whose cells are about as large as ``sizes`` says there; and how many cells.
+
+    Sizes are rounded to powers of the square root of 2, so that points of one place share one grid.
+    """
+    level = torch.round(2 * torch.log2(sizes.double()))
+    cell = torch.floor(means.double() / torch.exp2(level / 2)[:, None])
+    rows = torch.cat((level[:, None], cell), -1).to(torch.int64)
+    rows = rows - rows.amin(0)
+    key = rows[:, 0]
+    for axis in (1, 2, 3):  # may wrap round; a clash of far cells is split by its size below
+        key = key * 0x9E3779B1 + rows[:, axis] * 0x85EBCA77 + (key >> 17)
+    _, group = torch.unique(key, return_inverse=True)
+    return group, int(group.max()) + 1 if len(group) else 0
+
+
+def _summed(values: Tensor, group: Tensor, count: int) -> Tensor:
+    return values.new_zeros(count, *values.shape[1:]).index_add_(0, group, values)
+
+
+def _covariances(gaussians: Gaussians) -> Float[Tensor, "N 3 3"]:
+    axes = quaternion_to_matrix(gaussians.quaternions) * gaussians.scales[:, None, :]
+    return axes @ axes.mT
+
+
+def grouped(gaussians: Gaussians, group: Int[Tensor, "N"], count: int, *, overlap: float = 1.0) -> Gaussians:
+    """One splat a group with the mass, mean and spread of its members; every group has at least one.
+
+    The mass of a splat is its opacity times its area (the product of its two larger sizes). Members of one place add
+    up until opaque; members side by side make a wider splat, widened further by ``overlap``.
+    """
+    area = gaussians.scales.sort(-1).values[:, 1:].prod(-1)
+    mass = (gaussians.opacities * area).clamp(min=1e-30)
+    total = _summed(mass, group, count)
+    share = mass / total[group]
+    means = _summed(share[:, None] * gaussians.means, group, count)
+    away = gaussians.means - means[group]
+    spread = _covariances(gaussians) + away[:, :, None] * away[:, None, :]
+    covariance = _summed(share[:, None, None] * spread, group, count)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    scales = values.clamp(min=1e-30).sqrt().float()
+    flip = torch.det(vectors).sign()
+    vectors = vectors * torch.stack((torch.ones_like(flip), torch.ones_like(flip), flip), -1)[:, None, :]
+    members = torch.bincount(group, minlength=count)
+    scales = torch.where(members[:, None] > 1, scales * overlap, scales)
+    opacity = (total / scales.sort(-1).values[:, 1:].prod(-1).clamp(min=1e-30)).clamp(max=_MOST_OPAQUE)
+    one = members == 1
+    merged = Gaussians(
+        means=means,
+        scales=scales,
+        quaternions=matrix_to_quaternion(vectors).float(),
+        opacities=opacity,
+        harmonics=_summed(share[:, None, None] * gaussians.harmonics, group, count),
+    )
+    first = _first_of(group, count)
+    return Gaussians(
+        **{
+            field.name: torch.where(
+                one.reshape(-1, *[1] * (getattr(merged, field.name).ndim - 1)),
+                getattr(gaussians, field.name)[first],
+                getattr(merged, field.name),
+            )
+            for field in dataclasses.fields(Gaussians)
+        }
+    )
+
+
+def _first_of(group: Int[Tensor, "N"], count: int) -> Int[Tensor, "M"]:
+    """The first member of each group."""
+    first = torch.full((count,), len(group), dtype=torch.int64)
+    return first.scatter_reduce_(0, group, torch.arange(len(group)), "amin")
+
+
+def grouped_rows(rows: Provenance, group: Int[Tensor, "N"], count: int) -> Provenance:
+    """Where merged splats come from: the first member's pixel, view -1 where members come from several views."""
+    first = _first_of(group, count)
+    own = rows.view[first]
+    mixed = torch.zeros(count, dtype=torch.bool).index_put_((group,), rows.view != own[group], accumulate=True)
+    return dataclasses.replace(rows.map(lambda t: t[first]), view=torch.where(mixed, torch.full_like(own, -1), own))
+
+
+def thinned(
+    gaussians: Gaussians, provenance: Provenance | None, cameras: Cameras, most: int
+) -> tuple[Gaussians, Provenance | None]:
+    """At most ``most`` splats: neighbours merge in cells as large as it takes."""
+    if len(gaussians) <= most:
+        return gaussians, provenance
+    sizes = footprints(gaussians.means, cameras)
+    low, high = 0.25, 64.0
+    while cell_groups(gaussians.means, sizes * high)[1] > most and high < 1e12:
+        high *= 16
+    for _ in range(8):
+        middle = math.sqrt(low * high)
+        count = cell_groups(gaussians.means, sizes * middle)[1]
+        low, high = (low, middle) if count <= most else (middle, high)
+        if 0.95 * most <= count <= most:
+            break
+    group, count = cell_groups(gaussians.means, sizes * high)
+    rows = None if provenance is None else grouped_rows(provenance, group, count)
+    return grouped(gaussians, group, count, overlap=_OVERLAP), rows

@@ -1,0 +1,305 @@
+"""From a predicted splat to a good one: gradient descent against the scene's photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from da3gs._progress import Progress, silent
+from da3gs.cameras import Cameras
+from da3gs.errors import InputError
+from da3gs.gaussians import Gaussians
+from da3gs.pipeline.clean import finite_splats
+from da3gs.pipeline.descent import Descent, Limit, Options
+from da3gs.pipeline.merge import thinned
+from da3gs.pipeline.score import photo_psnr
+from da3gs.pipeline.settings import split_holdout
+from da3gs.scene import Provenance, Scene
+from da3gs.views import Views
+
+DEFAULT_SECONDS = 30.0
+DEFAULT_BUDGET = 250_000
+"""Splats that a CPU can refine in good time."""
+MAX_STEPS, MAX_SECONDS = 1_000_000, 86_400.0
+_TRIAL = 0.3
+"""Share of the time, or of the steps, that goes to finding out whether refinement helps at a photo it does not see."""
+_LOOKS = 5
+"""How often the trial looks at that photo."""
+_GAIN = 0.05
+"""dB that the trial must win."""
+_FAINT = 0.01
+"""Splats that end fainter than this go."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refined:
+    """What came of refining."""
+
+    gaussians: Gaussians
+    """The refined splats, or the start where refinement did not help."""
+    provenance: Provenance | None
+    """A row a splat."""
+    cameras: Cameras
+    """Moved where that was asked for."""
+    record: dict[str, Any]
+    """Steps, seconds, PSNR before and after; for scene.json."""
+
+
+def refine(
+    scene: Scene,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    holdout: str | None = None,
+    optimise_cameras: bool = False,
+    budget: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Scene:
+    """The scene with splats that show its photos better; the scene given stays as it is.
+
+    Adam minimises ``0.8 L1 + 0.2 (1 - SSIM)`` over the photos, one a step. First a trial leaves one photo out, and the
+    splats that come from it: only if it gets better there do all photos refine the scene, for as long as the trial kept
+    winning; otherwise the scene comes back as it was.
+
+    Args:
+        seconds: wall-clock time for all of it; 30 where no steps are given.
+        steps: steps of the refinement, and a third as many for the trial; the result does not depend on the machine's
+            speed.
+        holdout: ``every:K`` or names: photos of the scene that are only scored, before and after.
+        optimise_cameras: move the cameras too, all but the first.
+        budget: at most so many splats; 250 000 by default.
+
+    Raises:
+        InputError: a value is out of range, or the scene has no photos or splats.
+    """
+    check_limits(seconds, steps, budget)
+    context, held = split_holdout(holdout, scene.views.names)
+    views, cameras = scene.views[context], scene.cameras[context]
+    provenance = scene.provenance if not held else None
+    done = refined(
+        scene.gaussians,
+        provenance,
+        cameras,
+        views,
+        seconds=DEFAULT_SECONDS if seconds is None and steps is None else seconds,
+        steps=steps,
+        optimise_cameras=optimise_cameras,
+        budget=budget,
+        seed=seed,
+        progress=progress,
+    )
+    record = dict(done.record)
+    if held:
+        at, photos = scene.cameras[held], scene.views[held]
+        record["psnr_holdout_before"] = _mean(photo_psnr(scene.gaussians, at, photos))
+        record["psnr_holdout_after"] = _mean(photo_psnr(done.gaussians, at, photos))
+    everywhere = scene.cameras.world_to_cam.clone()
+    everywhere[context] = done.cameras.world_to_cam
+    scores = photo_psnr(done.gaussians, dataclasses.replace(scene.cameras, world_to_cam=everywhere), scene.views)
+    before = scene.record.get("psnr")
+    figures = {
+        **(before if isinstance(before, dict) else {}),
+        "input": [round(score, 3) for score in scores],
+        "input_mean": _mean(scores),
+        "holdout": None,
+        "holdout_mean": record.get("psnr_holdout_after"),
+    }
+    moved = optimise_cameras and bool(record["kept"])
+    return dataclasses.replace(
+        scene,
+        gaussians=done.gaussians,
+        provenance=done.provenance if done.gaussians is not scene.gaussians else scene.provenance,
+        cameras=dataclasses.replace(scene.cameras, world_to_cam=everywhere),
+        cam_to_world_given=None if moved else scene.cam_to_world_given,
+        record={**scene.record, "psnr": figures, "refinement": record},
+    )
+
+
+def check_limits(seconds: float | None, steps: int | None, budget: int | None) -> None:
+    """Refuse values that mean nothing.
+
+    Raises:
+        InputError: naming the flag, its value and the range.
+    """
+    if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+        raise InputError(f"--seconds is a time above 0 and up to {MAX_SECONDS:.0f}, got {seconds:g}")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"--steps is a number from 1 to {MAX_STEPS}, got {steps}")
+    if budget is not None and budget < 1:
+        raise InputError(f"--budget is a number of splats from 1 up, got {budget}")
+
+
+def refined(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    cameras: Cameras,
+    views: Views,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    optimise_cameras: bool = False,
+    budget: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Refined:
+    """Splats refined against photos, if that helps at a photo left out; see ``refine``.
+
+    With a single photo nothing can be left out: its own PSNR must rise then.
+    """
+    if not len(views) or not len(gaussians):
+        raise InputError(f"{len(gaussians)} splats and {len(views)} photos; refinement needs at least one of each")
+    begin = time.perf_counter()
+    most = min(DEFAULT_BUDGET if budget is None else budget, len(gaussians))
+    options = Options(cameras=optimise_cameras, seed=seed)
+    before = _mean(photo_psnr(gaussians, cameras, views))
+    trial = None
+    limit = Limit(steps=steps, seconds=seconds)
+    if len(views) > 1:
+        trial = _trial(gaussians, provenance, cameras, views, limit, options, most, progress)
+        if trial.best_step == 0:
+            return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
+        limit = trial.rest(limit, len(views), time.perf_counter() - begin)
+    start, rows = thinned(gaussians, provenance, cameras, most)
+    descent = Descent(start, cameras, views, options)
+    descent.run(limit, _told(progress, "refining", descent, cameras, views))
+    splats, moved = descent.splats().detach(), descent.cameras().detach()
+    keep = (splats.opacities >= _FAINT) & finite_splats(splats)
+    splats = splats.masked(keep)
+    after = _mean(photo_psnr(splats, moved, views)) if len(splats) else 0.0
+    if (trial is None and after <= before) or not len(splats):
+        return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
+    elapsed = time.perf_counter() - begin
+    return Refined(
+        gaussians=splats,
+        provenance=None if rows is None else rows.map(lambda t: t[keep]),
+        cameras=moved,
+        record={
+            "kept": True,
+            "steps": descent.steps,
+            "trial": None if trial is None else trial.as_dict(views.names),
+            "splats_before": len(gaussians),
+            "splats_after": len(splats),
+            "psnr_before": before,
+            "psnr_after": after,
+            "seconds": round(elapsed, 3),
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """How a photo that was left out fared."""
+
+    view: int
+    start: float
+    best: float
+    best_step: int
+    steps: int
+
+    def rest(self, limit: Limit, views: int, elapsed: float) -> Limit:
+        """How far all photos may go: all the way, or as many rounds of the photos as the trial kept winning for."""
+        steps = limit.steps
+        if self.best_step < self.steps:
+            rounds = math.ceil(self.best_step * views / (views - 1))
+            steps = rounds if steps is None else min(steps, rounds)
+        return Limit(steps=steps, seconds=None if limit.seconds is None else max(limit.seconds - elapsed, 1e-3))
+
+    def as_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """For scene.json."""
+        return {
+            "photo": names[self.view],
+            "psnr_before": round(self.start, 3),
+            "psnr_best": round(self.best, 3),
+            "best_step": self.best_step,
+            "steps": self.steps,
+        }
+
+
+def _trial(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    cameras: Cameras,
+    views: Views,
+    limit: Limit,
+    options: Options,
+    most: int,
+    progress: Progress,
+) -> _Trial:
+    """Refine without the middle photo and its splats, and see how that photo fares."""
+    begin = time.perf_counter()
+    guard = len(views) // 2
+    others = [i for i in range(len(views)) if i != guard]
+    foreign = torch.ones(len(gaussians), dtype=torch.bool) if provenance is None else provenance.view != guard
+    if not foreign.any():
+        foreign[:] = True
+    part = max(1, round(most * float(foreign.float().mean())))
+    start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
+    at, photo = cameras[[guard]], views[[guard]]
+    scores = [photo_psnr(gaussians.masked(foreign), at, photo)[0]]
+    found = [0]
+    descent = Descent(start, cameras[others], views[others], options)
+
+    def told(step: int, share: float, loss: float) -> None:
+        progress("trying out refinement", min(round(100 * share), 100), 100)
+        if share >= len(scores) / _LOOKS:
+            scores.append(photo_psnr(descent.splats().detach(), at, photo)[0])
+            found.append(step)
+
+    left = None if limit.seconds is None else max(_TRIAL * limit.seconds - (time.perf_counter() - begin), 1e-3)
+    descent.run(Limit(steps=None if limit.steps is None else math.ceil(_TRIAL * limit.steps), seconds=left), told)
+    best = max(range(len(scores)), key=scores.__getitem__)
+    if scores[best] < scores[0] + _GAIN:
+        best = 0
+    return _Trial(view=guard, start=scores[0], best=scores[best], best_step=found[best], steps=found[-1])
+
+
+def _told(
+    progress: Progress, stage: str, descent: Descent, cameras: Cameras, views: Views
+) -> Callable[[int, float, float], None]:
+    """Progress with the PSNR of a photo, looked at every tenth of the way."""
+    looked = [-1.0, 0.0]
+
+    def told(step: int, share: float, loss: float) -> None:
+        if share >= looked[0] + 0.1:
+            looked[0] = share
+            looked[1] = photo_psnr(descent.splats().detach(), descent.cameras().detach()[[0]], views[[0]])[0]
+        progress(f"{stage}, {looked[1]:.1f} dB at {views.names[0]}", min(round(100 * share), 100), 100)
+
+    return told
+
+
+def _unchanged(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    cameras: Cameras,
+    views: Views,
+    trial: _Trial | None,
+    before: float,
+    begin: float,
+) -> Refined:
+    """The start, where refinement did not help."""
+    return Refined(
+        gaussians=gaussians,
+        provenance=provenance,
+        cameras=cameras,
+        record={
+            "kept": False,
+            "steps": 0,
+            "trial": None if trial is None else trial.as_dict(views.names),
+            "splats_before": len(gaussians),
+            "splats_after": len(gaussians),
+            "psnr_before": before,
+            "psnr_after": before,
+            "seconds": round(time.perf_counter() - begin, 3),
+        },
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from da3gs.cli.refine import refinement_lines
 from da3gs.pipeline.check import CheckReport
 from da3gs.pipeline.record import peak_memory_mb
 from da3gs.scene import Scene
@@ -53,6 +54,13 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
         held = sum(item["role"] == "holdout" for item in kept)
         quality += f", {facts['psnr_holdout']:.1f} dB at {held} held out ({facts['holdout_poses']} cameras)"
     lines.append(quality)
+    if refinement := record.get("refinement"):
+        lines += refinement_lines(refinement)
+    if budget := record.get("budget"):
+        lines.append(
+            f"  budget   {budget['before']:,} splats to {budget['after']:,}, "
+            f"at a price of {budget['psnr_price']:.2f} dB at the photos"
+        )
     check = facts["check"]
     against = check["psnr_file_vs_memory"]
     figure = "nothing to compare with" if against is None else f"{against:.1f} dB between file and memory"

@@ -63,6 +63,12 @@ class Reconstruct(Command):
     """Drop splats below this confidence of the model."""
     edge: Annotated[float | None, option("E", hint="")] = None
     """Drop splats where depth jumps by more than this share."""
+    budget: Annotated[int | None, option("N", hint="(default: 1500000)")] = None
+    """At most this many splats."""
+    max_mb: Annotated[float | None, option("X", hint="")] = None
+    """At most this size of the .ply, in place of --budget."""
+    refine: Annotated[float, option("SECONDS")] = 0.0
+    """Time to spend on making the splats show the photos better; 0: none."""
     holdout: Annotated[str | None, option("every:K|NAME,...", hint="")] = None
     """Photos to keep out of the model and to score afterwards."""
     upstream: Switch = False
@@ -121,6 +127,9 @@ class Reconstruct(Command):
             "min_opacity": self.min_opacity,
             "min_confidence": self.min_confidence,
             "edge": self.edge,
+            "budget": self.budget,
+            "max_mb": self.max_mb,
+            "refine": self.refine,
             "holdout": self.holdout,
             "upstream": self.upstream,
             "dtype": self.dtype,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
+from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
@@ -26,9 +27,11 @@ from da3gs.pipeline.assemble import Assembled, assemble
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
 from da3gs.pipeline.record import Scores, scene_record
+from da3gs.pipeline.refine import refined
 from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import (
     Device,
@@ -44,7 +47,7 @@ from da3gs.pipeline.settings import (
 )
 from da3gs.pipeline.sfm import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
 from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, official_render_cameras
-from da3gs.scene import Scene, far_offset
+from da3gs.scene import Provenance, Scene, far_offset
 from da3gs.views import Views
 
 Source = str | Path | Sequence[str | Path]
@@ -85,6 +88,9 @@ def reconstruct(
     min_opacity: float | None = None,
     min_confidence: float | None = None,
     edge: float | None = None,
+    budget: int | None = None,
+    max_mb: float | None = None,
+    refine: float = 0.0,
     holdout: str | None = None,
     upstream: bool = False,
     dtype: DType = "auto",
@@ -102,6 +108,8 @@ def reconstruct(
     Args:
         source: what to read; its kind is told from its content.
         model: a name, a file, a folder in the official layout, or a model already loaded.
+        budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
+        refine: seconds to spend on making the splats show the photos better.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
         threads: of torch and the rasteriser; None leaves them as they are.
         progress: told about every stage.
@@ -113,7 +121,8 @@ def reconstruct(
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
         views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
-        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, holdout=holdout,
+        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, budget=budget,
+        max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()
@@ -186,14 +195,15 @@ def _reconstruct(
         if not len(kept.gaussians):
             reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count)
             raise InputError(f"none of {len(keep)} splats is left ({reasons}); loosen the cleaning or use --no-clean")
+    gaussians, provenance, made = _improved(kept, result, views, settings, watch, progress)
     with watch("score"):
         shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
-        scores = Scores(input=photo_psnr(kept.gaussians, shown, views))
+        scores = Scores(input=photo_psnr(gaussians, shown, views))
         if held:
             progress("scoring held-out photos", 0, 1)
             cameras, source = _held_cameras(ready.network, everything, context, held, result, settings)
             scores = dataclasses.replace(
-                scores, holdout=photo_psnr(kept.gaussians, cameras, everything[held]), holdout_poses=source
+                scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source
             )
     given = photos.cam_to_world_given if result.poses == "given" else None
     if given is not None and result.resized != 1:  # metres were asked for
@@ -201,12 +211,12 @@ def _reconstruct(
         x, y, z = (result.resized * shift for shift in offset)
         offset = (x, y, z)
     return Scene(
-        gaussians=kept.gaussians,
+        gaussians=gaussians,
         cameras=result.cameras.to("cpu"),
         views=dataclasses.replace(views, cameras=None, intrinsics=None),
         record=scene_record(ready.card, photos, context, held, settings, result, dropped, scores, watch.seconds)
-        | {"alignment": alignment},
-        provenance=kept.provenance,
+        | {"alignment": alignment, **made},
+        provenance=provenance,
         depth=result.depth.cpu(),
         confidence=None if result.confidence is None else result.confidence.cpu(),
         sky=None if result.sky is None else result.sky.cpu(),
@@ -254,6 +264,35 @@ def _kept(candidates: Assembled, result: Placed, settings: Settings) -> tuple[Bo
         sky=provenance.sky,
         limits=settings.limits,
     )
+
+
+def _improved(
+    kept: Assembled, result: Placed, views: Views, settings: Settings, watch: Stopwatch, progress: Progress
+) -> tuple[Gaussians, Provenance | None, dict[str, Any]]:
+    """The splats refined and brought within the budget, as far as that is asked for; and what to record of it."""
+    gaussians = kept.gaussians
+    rows: Provenance | None = kept.provenance
+    if settings.upstream:
+        return gaussians, rows, {"refinement": None, "budget": None}
+    cameras, most = result.cameras.to("cpu"), DEFAULT_BUDGET
+    if settings.budget is not None:
+        most = settings.budget
+    if settings.max_mb is not None:
+        most = splats_in(settings.max_mb, gaussians.harmonics.shape[-2])
+    refinement, budget = None, None
+    if settings.refine:
+        with watch("refinement"):
+            done = refined(
+                gaussians, rows, cameras, views,
+                seconds=settings.refine, budget=most, seed=settings.seed, progress=progress,
+            )  # fmt: skip
+            gaussians, rows, refinement = done.gaussians, done.provenance, done.record
+    if len(gaussians) > most:
+        with watch("budget"):
+            before = len(gaussians)
+            gaussians, rows, price = merge(gaussians, rows, cameras, views, most, progress=progress)
+            budget = {"most": most, "before": before, "after": len(gaussians), "psnr_price": round(price, 3)}
+    return gaussians, rows, {"refinement": refinement, "budget": budget}
 
 
 def _frame(result: Placed, views: Views, settings: Settings) -> Similarity:

@@ -135,6 +135,8 @@ def check_limits(seconds: float | None, steps: int | None, budget: int | None) -
         raise InputError(f"--budget is a number of splats from 1 up, got {budget}")
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def refined(
     gaussians: Gaussians,
     provenance: Provenance | None,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from da3gs.errors import InputError
 from da3gs.pipeline.clean import DEFAULT_EDGE, Limits
+from da3gs.pipeline.merge import check_budget
 
 Poses = Literal["auto", "given", "predicted", "rays", "colmap"]
 Splats = Literal["auto", "head", "depth"]
@@ -36,6 +37,9 @@ class Settings:
     min_opacity: float | None = None
     min_confidence: float | None = None
     edge: float | None = None
+    budget: int | None = None
+    max_mb: float | None = None
+    refine: float = 0.0
     holdout: str | None = None
     upstream: bool = False
     dtype: DType = "auto"
@@ -55,6 +59,11 @@ class Settings:
             raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
         if self.shared_focal and self.poses != "colmap":
             raise InputError(f"--shared-focal goes with --poses colmap, got --poses {self.poses}")
+        if not 0 <= self.refine <= 86_400:
+            raise InputError(f"--refine is a number of seconds from 0 (off) to 86400, got {self.refine:g}")
+        check_budget(self.budget, self.max_mb)
+        if self.upstream and (self.refine or self.budget is not None or self.max_mb is not None):
+            raise InputError("--upstream is the official behaviour, without --refine, --budget and --max-mb")
         if self.holdout is not None:
             parse_holdout(self.holdout)
         self.limits  # noqa: B018  (checks its own values)

@@ -22,10 +22,10 @@ from da3gs.views import Views
 DEFAULT_BUDGET = 1_500_000
 """More splats than that are too many for most viewers."""
 _MOST_OPAQUE = 0.99
-_SLACK = 1.15
-"""Merging goes down to so many times the budget; which of these go is for the photos to say."""
+_UNSEEN = 0.01
+"""Splats that cover less of a pixel than this, over all photos, go before any are merged."""
 _OVERLAP = 1.25
-"""Merged splats of neighbouring pixels grow by this, so that the coarser grid has no gaps."""
+"""Merged splats of cells of a pixel and more grow by this, so that the coarser grid has no gaps."""
 
 
 def footprints(means: Float[Tensor, "N 3"], cameras: Cameras) -> Float[Tensor, "N"]:
@@ -135,8 +135,9 @@ def thinned(
         if 0.95 * most <= count <= most:
             break
     group, count = cell_groups(gaussians.means, sizes * high)
+    overlap = 1 + (_OVERLAP - 1) * min(max((high - 0.7) / 0.3, 0.0), 1.0)
     rows = None if provenance is None else grouped_rows(provenance, group, count)
-    return grouped(gaussians, group, count, overlap=_OVERLAP), rows
+    return grouped(gaussians, group, count, overlap=overlap), rows
 
 
 def splats_in(megabytes: float, bands: int) -> int:
@@ -169,19 +170,16 @@ def merge(
 ) -> tuple[Gaussians, Provenance | None, float]:
     """At most ``budget`` splats, and what that costs: the mean PSNR at the photos before, less that after, in dB.
 
-    Splats of one place become one, whichever photos they come from (their provenance is then view -1), in cells as
-    large as it takes; of those, the ones that add least to the photos go. The price is below 0 where the photos are
-    shown better for it.
+    Splats that no photo shows go first; then those of one place become one, whichever photos they come from (their
+    provenance is then view -1), in cells as large as it takes. Cutting by contribution alone would be far worse: the
+    layers of a surface share it, and a cut leaves holes. The price is below 0 where the photos are shown better for it.
     """
     if len(gaussians) <= budget:
         return gaussians, provenance, 0.0
     before = photo_psnr(gaussians, cameras, views)
-    fewer, rows = thinned(gaussians, provenance, cameras, math.ceil(_SLACK * budget))
-    if len(fewer) > budget:
-        weight = contributions(fewer, cameras, pixel_weights=_wanted(views), progress=progress)
-        keep = torch.sort(torch.argsort(weight, descending=True, stable=True)[:budget]).values
-        fewer = fewer.masked(keep)
-        rows = None if rows is None else rows.map(lambda t: t[keep])
+    seen = contributions(gaussians, cameras, pixel_weights=_wanted(views), progress=progress) >= _UNSEEN
+    rows = None if provenance is None else provenance.map(lambda t: t[seen])
+    fewer, rows = thinned(gaussians.masked(seen), rows, cameras, budget)
     after = photo_psnr(fewer, cameras, views)
     return fewer, rows, (sum(before) - sum(after)) / len(before)
 

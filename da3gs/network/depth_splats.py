@@ -18,6 +18,7 @@ FOOTPRINT = 0.3
 _THICKNESS = 0.1  # of the smaller tangent axis: flat, but not degenerate
 _STEEPEST = 4.0  # a surface seen at a grazing angle is stretched at most this much
 _OPACITY = 0.95
+_LEAST = 0.7  # share of that which the faintest splat keeps
 
 
 def depth_edges(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
@@ -83,7 +84,7 @@ def splats_from_depth(
     rotation = cameras.cam_to_world[:, None, None, :3, :3]
     means = (rotation @ points[..., None]).squeeze(-1) + cameras.centers[:, None, None]
     colors = images.movedim(1, -1)
-    opacities = _OPACITY * _surety(confidence) * torch.exp(-(depth_edges(depth) / 0.15).square())
+    opacities = _pixel_opacity(confidence, depth)
     return Gaussians(
         means=means.reshape(-1, 3),
         scales=(footprint * scales).reshape(-1, 3),
@@ -118,6 +119,12 @@ def _tangent_ellipses(
     small = torch.maximum((mean - spread).clamp(min=0).sqrt(), large / (2 * _STEEPEST))
     axes = torch.stack((major, minor, normals), -1)
     return axes, torch.stack((large, small, _THICKNESS * small), -1)
+
+
+def _pixel_opacity(confidence: Float[Tensor, "V H W"] | None, depth: Float[Tensor, "V H W"]) -> Float[Tensor, "V H W"]:
+    """High where depth is sure and smooth; never so low that a pixel's own view would show a hole."""
+    smooth = torch.exp(-(depth_edges(depth) / 0.15).square())
+    return _OPACITY * (_LEAST + (1 - _LEAST) * _surety(confidence) * smooth)
 
 
 def _surety(confidence: Float[Tensor, "V H W"] | None) -> Tensor:

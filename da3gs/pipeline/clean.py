@@ -11,7 +11,7 @@ from torch import Tensor
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 
-DEFAULT_EDGE = 0.06
+DEFAULT_EDGE = 0.12
 """A pixel whose depth differs from a neighbour's by more than this share counts as a flyer."""
 
 

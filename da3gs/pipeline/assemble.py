@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -42,7 +43,12 @@ class Assembled(TensorRecord):
 
 
 def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop") -> Assembled:
-    """The splats of every view: the head's where there are any, else made from depth. Padding makes none.
+    """The splats of all views; see ``assembled_views``."""
+    return joined(list(assembled_views(result, views, sky=sky)))
+
+
+def assembled_views(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop") -> Iterator[Assembled]:
+    """The splats of one view after the other: the head's where there are any, else made from depth. Padding makes none.
 
     Args:
         result: depth, cameras and splats of a head.
@@ -50,7 +56,6 @@ def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "d
         sky: ``shell`` puts the splats of sky pixels on a far sphere, and some more behind the sky's rim; their
             confidence is unknown and their edge 0. ``drop`` leaves them where they are, marked as sky.
     """
-    parts, wanted, rows = [], [], []
     shell = None
     if sky == "shell" and result.sky is not None and has_sky(result.sky, views):
         shell = sky_shell(result.depth, result.sky, result.cameras, views.masks)
@@ -65,15 +70,33 @@ def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "d
         if shell is not None and own_sky is not None and own_sky.any():
             own, rim = laid_on_shell(own, own_sky, photo, camera, shell)
             row, keep = _rows_with_shell(row, rim.cpu()), torch.cat((keep, mask[rim.cpu()]))
-        parts.append(own if result.gaussians is not None else recolored(own, photo, camera))
-        wanted.append(keep)
-        rows.append(row)
-    names = [field.name for field in dataclasses.fields(Provenance)]
+        if result.gaussians is None:
+            own = recolored(own, photo, camera)
+        yield Assembled(gaussians=own.to("cpu"), wanted=keep, provenance=row)
+
+
+def joined(parts: list[Assembled]) -> Assembled:
+    """All splats of ``parts``, in order. The list is emptied on the way, so that no more than one column is there
+    twice."""
+    splats = _columns([part.gaussians for part in parts], Gaussians)
+    rows = _columns([part.provenance for part in parts], Provenance)
+    wanted = torch.cat([part.wanted for part in parts])
+    parts.clear()
+    most = max(t.shape[-2] for t in splats["harmonics"])
+    splats["harmonics"] = [
+        t if t.shape[-2] == most else torch.nn.functional.pad(t, (0, 0, 0, most - t.shape[-2]))
+        for t in splats["harmonics"]
+    ]
     return Assembled(
-        gaussians=Gaussians.concatenated(parts).to("cpu"),
-        wanted=torch.cat(wanted),
-        provenance=Provenance(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names}),
+        gaussians=Gaussians(**{name: torch.cat(splats.pop(name)) for name in list(splats)}),
+        wanted=wanted,
+        provenance=Provenance(**{name: torch.cat(rows.pop(name)) for name in list(rows)}),
     )
+
+
+def _columns(records: Sequence[TensorRecord], kind: type) -> dict[str, list[Tensor]]:
+    """The tensors of each field."""
+    return {field.name: [getattr(record, field.name) for record in records] for field in dataclasses.fields(kind)}
 
 
 def _view_splats(result: Placed, views: Views, view: int, photo: Float[Tensor, "3 h w"], camera: Cameras) -> Gaussians:

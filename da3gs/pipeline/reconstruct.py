@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
+from da3gs.checkpoints import ModelCard
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
@@ -23,10 +24,11 @@ from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
-from da3gs.pipeline.assemble import Assembled, assemble
+from da3gs.pipeline.assemble import Assembled, assembled_views, joined
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.memory import release_unused
 from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
@@ -131,7 +133,16 @@ def reconstruct(
     with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         photos = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
-        return _reconstruct(ready, photos, settings, watch, progress)
+        split = split_holdout(settings.holdout, photos.views.names)
+        everything, offset = _near_origin(photos)
+        with watch("network"):
+            progress("predicting depth and cameras", 0, 1)
+            result, everyone = _predicted(ready.network, everything, split, settings)
+            progress("predicting depth and cameras", 1, 1)
+        card = ready.card
+        del ready  # weights that nobody else holds go
+        release_unused()
+        return _reconstruct(card, photos, everything, offset, split, result, everyone, settings, watch, progress)
 
 
 def _photos(
@@ -167,18 +178,34 @@ def _photos(
     return photos
 
 
-def _reconstruct(
-    ready: LoadedModel, photos: LoadedPhotos, settings: Settings, watch: Stopwatch, progress: Progress
-) -> Scene:
-    context, held = split_holdout(settings.holdout, photos.views.names)
-    everything, offset = _near_origin(photos)
+def _predicted(
+    network: nn.Module, everything: Views, split: tuple[list[int], list[int]], settings: Settings
+) -> tuple[Placed, Cameras | None]:
+    """What the network says of the context views, in the scene's frame, and of the cameras of all views where photos
+    are held out whose cameras are not given."""
+    context, held = split
     views = everything[context]
-    with watch("network"):
-        progress("predicting depth and cameras", 0, 1)
-        result = predict(ready.network, views, settings)
-        if result.poses != "given" and not settings.upstream:
-            result = result.transformed(_frame(result, views, settings))
-        progress("predicting depth and cameras", 1, 1)
+    result = predict(network, views, settings)
+    if result.poses != "given" and not settings.upstream:
+        result = result.transformed(_frame(result, views, settings))
+    second = bool(held) and result.poses != "given"
+    return result, predicted_cameras(network, everything, settings) if second else None
+
+
+def _reconstruct(
+    card: ModelCard,
+    photos: LoadedPhotos,
+    everything: Views,
+    offset: tuple[float, float, float],
+    split: tuple[list[int], list[int]],
+    result: Placed,
+    everyone: Cameras | None,
+    settings: Settings,
+    watch: Stopwatch,
+    progress: Progress,
+) -> Scene:
+    context, held = split
+    views = everything[context]
     alignment: dict[str, Any] | None = None
     if result.poses == "given" and not settings.upstream:
         with watch("alignment"):
@@ -189,19 +216,14 @@ def _reconstruct(
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
     with watch("splats"):
-        candidates = assemble(result, views, sky=settings.sky)
-        keep, dropped = _kept(candidates, result, settings)
-        kept = candidates.masked(keep)
-        if not len(kept.gaussians):
-            reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count)
-            raise InputError(f"none of {len(keep)} splats is left ({reasons}); loosen the cleaning or use --no-clean")
+        kept, dropped = _kept(result, views, settings)
     gaussians, provenance, made = _improved(kept, result, views, settings, watch, progress)
     with watch("score"):
         shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
         scores = Scores(input=photo_psnr(gaussians, shown, views))
         if held:
             progress("scoring held-out photos", 0, 1)
-            cameras, source = _held_cameras(ready.network, everything, context, held, result, settings)
+            cameras, source = _held_cameras(everything, everyone, context, held, result)
             scores = dataclasses.replace(
                 scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source
             )
@@ -214,7 +236,7 @@ def _reconstruct(
         gaussians=gaussians,
         cameras=result.cameras.to("cpu"),
         views=dataclasses.replace(views, cameras=None, intrinsics=None),
-        record=scene_record(ready.card, photos, context, held, settings, result, dropped, scores, watch.seconds)
+        record=scene_record(card, photos, context, held, settings, result, dropped, scores, watch.seconds)
         | {"alignment": alignment, **made},
         provenance=provenance,
         depth=result.depth.cpu(),
@@ -249,11 +271,29 @@ def _resized(cam_to_world: Float[np.ndarray, "V 4 4"], factor: float) -> Float[n
     return resized
 
 
-def _kept(candidates: Assembled, result: Placed, settings: Settings) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
-    """Which splats stay: ours by the cleaning rules, the official head's with ``--upstream`` by the official ones."""
+def _kept(result: Placed, views: Views, settings: Settings) -> tuple[Assembled, dict[str, int]]:
+    """The splats that stay, cleaned view by view, and how many went for which reason."""
+    parts, dropped, count = [], dict[str, int](), 0
+    for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky)):
+        keep, reasons = _cleaned(candidates, result, view, settings)
+        parts.append(candidates.masked(keep))
+        count += len(keep)
+        dropped = {reason: dropped.get(reason, 0) + number for reason, number in reasons.items()}
+    kept = joined(parts)
+    if not len(kept.gaussians):
+        why = ", ".join(f"{reason} {number}" for reason, number in dropped.items() if number)
+        raise InputError(f"none of {count} splats is left ({why}); loosen the cleaning or use --no-clean")
+    return kept, dropped
+
+
+def _cleaned(
+    candidates: Assembled, result: Placed, view: int, settings: Settings
+) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
+    """Which of a view's splats stay: ours by the cleaning rules, the official head's with ``--upstream`` by the
+    official ones."""
     provenance = candidates.provenance
     if settings.upstream and settings.clean and result.gaussians is not None:
-        pruned = official_pruning(result.depth).cpu()
+        pruned = official_pruning(result.depth[view : view + 1]).cpu()
         keep, dropped = kept_splats(candidates.gaussians, wanted=candidates.wanted, limits=None)
         return keep & pruned, {**dropped, "official": int((keep & ~pruned).sum())}
     return kept_splats(
@@ -304,16 +344,15 @@ def _frame(result: Placed, views: Views, settings: Settings) -> Similarity:
 
 
 def _held_cameras(
-    network: nn.Module, views: Views, context: list[int], held: list[int], result: Placed, settings: Settings
+    views: Views, everyone: Cameras | None, context: list[int], held: list[int], result: Placed
 ) -> tuple[Cameras, Literal["given", "aligned"]]:
     """Where the held-out photos were taken, in the scene's frame.
 
-    Without given poses a second pass over all photos predicts them, and the similarity of the context cameras lays them
-    on the scene.
+    Without given poses a second pass over all photos has predicted them, and the similarity of the context cameras lays
+    them on the scene.
     """
-    if result.poses == "given":
+    if everyone is None:
         assert views.cameras is not None
         return views.cameras[held].scaled(result.resized), "given"
-    everyone = predicted_cameras(network, views, settings)
     onto = similarity_between(everyone[context], result.cameras)
     return everyone.transformed(onto)[held], "aligned"

@@ -42,7 +42,7 @@ class TrainConfig:
     """What is seen when."""
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
     """What the losses count."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 2.5e-4
     """Peak."""
     warm_up: int = 300
     """Steps in which the learning rate rises from 0."""

@@ -2,6 +2,7 @@
 
 The network's own initialisation (0.02 everywhere, residual branches times 0.1) suits wide models and long runs: in a
 narrow one the transformer sleeps for thousands of steps, while the heads learn what follows from a pixel's place alone.
+Too loud a start is worse: what random blocks say is noise at first, and the heads learn not to listen.
 """
 
 from __future__ import annotations
@@ -17,28 +18,29 @@ from da3gs.network.attention import Block
 from da3gs.network.dpt import position_code
 from da3gs.network.model import DepthAnything3, normalize_images
 
-_CODE = 0.5  # amplitude of the fresh position table, against 1 of the patches
+_CODE = 0.3  # amplitude of the fresh position table, against 1 of the patches
 _OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 _LUMA_SHARE = 0.6
 
 
 def awaken(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> None:
-    """Give a fresh network eyes, a sense of place, and blocks that take part from the first step.
+    """Give a fresh network eyes, a sense of place, and blocks that take part early.
 
     Patch filters become low cosines of brightness and of two colour contrasts, each scaled to unit response on
     ``images``: random filters would see little but the mean colour, since the spectrum of pictures falls so fast. The
     position table becomes sines and cosines of x and y. Matrices of blocks keep the variance of what goes through them
-    (1 / fan-in), and each branch counts by one over the root of their number.
+    (1 / fan-in). What the camera decoder says starts faint: a loud answer to tokens that mean nothing yet is unlearnt
+    by switching all of its rectifiers off, for good.
     """
-    depth = len(model.backbone.blocks)
     with torch.no_grad():
         for block in model.modules():
             if isinstance(block, Block):
                 for module in block.modules():
                     if isinstance(module, nn.Linear):
                         nn.init.normal_(module.weight, std=module.in_features**-0.5)
-                block.attention_scale.fill_(depth**-0.5)
-                block.feed_forward_scale.fill_(depth**-0.5)
+        if model.camera_decoder is not None:
+            for part in (model.camera_decoder.translation, model.camera_decoder.quaternion, model.camera_decoder.fov):
+                part.weight.mul_(0.1)
         table = model.backbone.position_table
         side = math.isqrt(table.shape[1] - 1)
         table[0, 1:] = _CODE * position_code(table.shape[2], side, side, 1.0)[0].flatten(1).T

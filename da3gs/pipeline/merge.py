@@ -159,6 +159,7 @@ def check_budget(budget: int | None, max_mb: float | None) -> None:
         raise InputError("--budget and --max-mb exclude each other; give one of them")
 
 
+@torch.inference_mode(False)
 def merge(
     gaussians: Gaussians,
     provenance: Provenance | None,
@@ -177,6 +178,7 @@ def merge(
     if len(gaussians) <= budget:
         return gaussians, provenance, 0.0
     before = photo_psnr(gaussians, cameras, views)
+    gaussians, cameras = gaussians.map(torch.clone), cameras.map(torch.clone)  # autograd takes no inference tensors
     seen = contributions(gaussians, cameras, pixel_weights=_wanted(views), progress=progress) >= _UNSEEN
     rows = None if provenance is None else provenance.map(lambda t: t[seen])
     fewer, rows = thinned(gaussians.masked(seen), rows, cameras, budget)

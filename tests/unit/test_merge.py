@@ -48,6 +48,9 @@ def test_the_price_is_the_loss_at_the_photos():
         photo_psnr(fewer, views.cameras, views)
     )
     assert price == pytest.approx(float(loss.mean()), abs=1e-3)
+    with torch.inference_mode():
+        inside = merge(found.gaussians.map(torch.clone), None, views.cameras.map(torch.clone), views, 900)[0]
+    assert torch.equal(inside.means, fewer.means)
     same, _, free = merge(found.gaussians, None, views.cameras, views, len(found.gaussians))
     assert same is found.gaussians
     assert free == 0

@@ -131,7 +131,7 @@ MODELS: dict[str, ModelCard] = {
             heads=_GEOMETRY,
             resolution=252,
             views=8,
-            about="bundled; trained on procedural rooms only, for trying things out",
+            about="bundled; trained briefly on procedural rooms, for trying things out with known poses",
         ),
         _official("da3-small", _APACHE, 34_299_463, _GEOMETRY, "the fastest official model"),
         _official("da3-base", _APACHE, 135_366_599, _GEOMETRY, "the best model that allows commercial use"),

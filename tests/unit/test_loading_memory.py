@@ -71,10 +71,15 @@ def loaded(path: Path, dtype: str) -> dict[str, float]:
     ],
 )
 def test_resident_memory_while_loading(name: str, tmp_path: Path) -> None:
-    """Mapped weights are resident once; what is converted is there once, and one tensor twice."""
+    """Mapped weights are resident once; what is converted is there once, and one tensor twice.
+
+    15 % of the file, or 32 MB where that is more: modules, names and what torch sets up at the first load cost some
+    20 MB whatever the file, which da3-small's 131 MB would hide in no 15 %.
+    """
     path = official_file(name, tmp_path)
-    assert loaded(path, "float32")["peak"] <= 1.15
+    spare = max(0.15, 32e6 / path.stat().st_size)
+    assert loaded(path, "float32")["peak"] <= 1 + spare
     for dtype in ("bfloat16", "float16"):
         low = loaded(path, dtype)
         assert low["held"] < 0.85  # the backbone's matrices take half
-        assert low["peak"] <= low["held"] + 0.15
+        assert low["peak"] <= low["held"] + spare

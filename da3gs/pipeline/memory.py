@@ -122,7 +122,7 @@ def _network_peak(network: nn.Module, views: int, height: int, width: int, setti
     return peak_of(run)
 
 
-def _splat_peak(network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool) -> float:
+def _splat_peak(network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool) -> int:
     """Bytes of splats, and of what is made on the way, while they are made, merged, drawn and read back."""
     bands = max([part.config.splats.coefficients for part in _parts(network) if part.config.splats and head] or [1])
     pixels = height * width
@@ -138,11 +138,11 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
     held = count * (4 * (11 + 3 * bands)) if head else 0  # the head's own, before they are cleaned
     making = held + count * splat + max(own, 16 * count)
     most = count
-    merging = 0.0
+    merging = 0
     if not settings.upstream:
         most = settings.budget or DEFAULT_BUDGET
         most = min(count, most if settings.max_mb is None else splats_in(settings.max_mb, bands))
-        merging = count * (2 * splat + max(_GROUPED, _DRAWN)) if most < count else 0.0
+        merging = count * (2 * splat + max(_GROUPED, _DRAWN)) if most < count else 0
     scoring = most * splat + max(count if merging else most, most) * _DRAWN + drawn
     return max(making, merging, scoring)
 

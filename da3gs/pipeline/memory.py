@@ -10,14 +10,17 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from da3gs.cameras import Cameras
+from da3gs.errors import BackendError
 from da3gs.network import DepthAnything3
+from da3gs.network.chunks import smaller_chunks
 from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.splats import splats_from_channels
 from da3gs.pipeline.merge import DEFAULT_BUDGET, splats_in
@@ -36,6 +39,9 @@ _GROUPED = 140
 """Bytes of a splat while neighbours are looked for and merged."""
 _READ = 60
 """Bytes that a splat without harmonics but its colour has in the file and in the hands of ``check``."""
+
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "CUDA out of memory")
+_Result = TypeVar("_Result")
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 
@@ -69,9 +75,84 @@ def release_unused() -> None:
         trim(0)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had, on whatever device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def within_memory(work: Callable[[], _Result], too_much: Callable[[], str]) -> _Result:
+    """The result of some work; where memory runs out it is tried once more in smaller pieces.
+
+    Args:
+        work: is called once or twice.
+        too_much: says, where the second attempt fails too, what was asked for and what would fit.
+
+    Raises:
+        BackendError: there is not enough memory.
+    """
+    for attempt in (contextlib.nullcontext, smaller_chunks):
+        try:
+            with attempt():
+                return work()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        release_unused()  # what the failed attempt held has gone with the error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    raise BackendError(too_much())
+
+
+def what_fits(network: nn.Module, settings: Settings, *, views: int, height: int, width: int) -> str:
+    """One line: what was asked for, what it needs, and how many views, or what resolution, would fit."""
+    asked = f"out of memory with {views} views of {width}x{height}"
+    device = next(network.parameters()).device
+    try:
+        needed = predicted_peak(network, settings, views=views, height=height, width=width)
+        one = predicted_peak(network, settings, views=1, height=height, width=width)
+        half = (max(14, height // 28 * 14), max(14, width // 28 * 14))
+        small = predicted_peak(network, settings, views=views, height=half[0], width=half[1])
+    except (MemoryError, RuntimeError):
+        return f"{asked}; use about half as many, or --resolution {max(56, max(height, width) // 2)}"
+    free = _available(device)
+    if free is not None and device.type == "cpu":
+        free += sum(p.numel() * p.element_size() for p in network.parameters())  # are there already
+    told = ""
+    if free is None or free >= needed:  # it failed all the same: promise less
+        free = int(0.7 * needed)
+    else:
+        told = f" and {free / 1e9:.1f} GB free"
+    fitting = 1 + int((free - one) * (views - 1) / max(1, needed - one)) if views > 1 else 0
+    pixels = half[0] * half[1] + (free - small) * (height * width - half[0] * half[1]) / max(1, needed - small)
+    side = int(max(height, width) * max(0.0, pixels / (height * width)) ** 0.5 // 14 * 14)
+    fits = [f"--views {fitting}"] if fitting >= 1 else []
+    fits += [f"--resolution {side}"] if side >= 56 else []
+    says = f"{asked}: about {needed / 1e9:.1f} GB are needed{told}"
+    return f"{says}; {' or '.join(fits)} would fit" if fits else f"{says}; use a smaller model"
+
+
+def _available(device: torch.device) -> int | None:
+    """Bytes that this process may still take; on a GPU with what it has already."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    fields = dict(line.split(":")[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        free = min(free, max(0, limit - pages * resource.getpagesize()))
+    return free
+
+
 def predicted_peak(
     network: nn.Module, settings: Settings, *, views: int, height: int, width: int, photos: int | None = None
-) -> float:
+) -> int:
     """Bytes that a reconstruction takes at the most, above what is there after the imports.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from da3gs.pipeline.assemble import Assembled, assembled_views, joined
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.memory import tight_memory
+from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
 from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
@@ -137,7 +138,13 @@ def reconstruct(
         everything, offset = _near_origin(photos)
         with watch("network"), tight_memory():
             progress("predicting depth and cameras", 0, 1)
-            result, everyone = _predicted(ready.network, everything, split, settings)
+            result, everyone = within_memory(
+                functools.partial(_predicted, ready.network, everything, split, settings),
+                functools.partial(
+                    what_fits, ready.network, settings,
+                    views=len(everything), height=everything.height, width=everything.width,
+                ),
+            )  # fmt: skip
             progress("predicting depth and cameras", 1, 1)
         card = ready.card
         del ready  # weights that nobody else holds go

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from da3gs.pipeline.assemble import Assembled, assembled_views, joined
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
+from da3gs.pipeline.memory import release_unused
 from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
@@ -136,18 +135,13 @@ def reconstruct(
         photos = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
         split = split_holdout(settings.holdout, photos.views.names)
         everything, offset = _near_origin(photos)
-        with watch("network"), tight_memory():
+        with watch("network"):
             progress("predicting depth and cameras", 0, 1)
-            result, everyone = within_memory(
-                functools.partial(_predicted, ready.network, everything, split, settings),
-                functools.partial(
-                    what_fits, ready.network, settings,
-                    views=len(everything), height=everything.height, width=everything.width,
-                ),
-            )  # fmt: skip
+            result, everyone = _predicted(ready.network, everything, split, settings)
             progress("predicting depth and cameras", 1, 1)
         card = ready.card
         del ready  # weights that nobody else holds go
+        release_unused()
         return _reconstruct(card, photos, everything, offset, split, result, everyone, settings, watch, progress)
 
 
@@ -221,7 +215,7 @@ def _reconstruct(
             progress("fitting depth to the photos", 1, 1)
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
-    with watch("splats"), tight_memory():
+    with watch("splats"):
         kept, dropped = _kept(result, views, settings)
     gaussians, provenance, made = _improved(kept, result, views, settings, watch, progress)
     with watch("score"):

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3gs.network.chunks import chunk
+
 ROPE_BASE = 100.0
 """Frequency base of the rotary position codes."""
 TOKENS_AT_ONCE = {"cpu": 4096, "other": 65536}
@@ -127,7 +129,7 @@ class Block(nn.Module):
         Where no gradients are recorded it works on some tokens at a time; only queries, keys and values of a long
         sequence have to be in memory together.
         """
-        at_once = TOKENS_AT_ONCE["cpu" if x.device.type == "cpu" else "other"]
+        at_once = chunk(TOKENS_AT_ONCE["cpu" if x.device.type == "cpu" else "other"])
         learning = torch.is_grad_enabled() and (x.requires_grad or self.attention_scale.requires_grad)
         if learning or x.shape[0] * x.shape[1] <= at_once:
             return self._whole(x, rotation)

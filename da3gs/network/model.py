@@ -14,6 +14,7 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.network.backbone import Backbone
 from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras, normalized_cameras
+from da3gs.network.chunks import chunk
 from da3gs.network.config import ModelConfig, ReferenceStrategy
 from da3gs.network.depth_ray import DepthRayHead
 from da3gs.network.depth_sky import DepthSkyHead
@@ -236,7 +237,7 @@ class DepthAnything3(nn.Module):
         mixed = torch.is_autocast_enabled(images.device.type)
         learning = levels[0].requires_grad or next(self.depth_head.parameters()).requires_grad
         recorded = torch.is_grad_enabled() and learning
-        step = len(flat) if recorded else max(1, _PIXELS_AT_ONCE // (height * width))
+        step = len(flat) if recorded else max(1, chunk(_PIXELS_AT_ONCE) // (height * width))
         found: dict[str, list[Tensor]] = {}
         for start in range(0, len(flat), step):
             part = slice(start, start + step)

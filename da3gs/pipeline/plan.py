@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from da3gs.checkpoints import ModelCard
 from da3gs.photos import load_photos
 from da3gs.pipeline.loading import loaded_model
+from da3gs.pipeline.memory import predicted_peak
 from da3gs.pipeline.predict import refuse_impossible
 from da3gs.pipeline.reconstruct import Source
 from da3gs.pipeline.settings import Settings, split_holdout
-
-_BYTES = 4
-_HEAD_PIXELS = 250_000  # how many pixels' maps a dense head holds at once
-_SPLAT_FLOATS = 14 + 6  # a splat of degree 0 and what is noted beside it
-_VIEW_FLOATS = 3 + 4 + 4  # image, depth, confidence, masks, renders
 
 
 def plan(
@@ -40,6 +33,9 @@ def plan(
     given = photos.views.cameras is not None and settings.poses in ("auto", "given")
     refuse_impossible(ready.network, photos.views[context], settings)
     height, width = photos.views.height, photos.views.width
+    peak = predicted_peak(
+        ready.network, settings, views=len(context), height=height, width=width, photos=len(photos.views)
+    )
     return {
         "input": photos.kind,
         "views": [photos.views.names[i] for i in context],
@@ -51,18 +47,5 @@ def plan(
         "licence": card.licence,
         "device": str(next(ready.network.parameters()).device),
         "splats_at_most": len(context) * height * width,
-        "memory_mb": _memory_mb(card, ready.network, len(context), height, width),
+        "memory_mb": round(peak / 1e6),
     }
-
-
-def _memory_mb(card: ModelCard, network: torch.nn.Module, views: int, height: int, width: int) -> float:
-    """About how much memory the run needs on top of the imports: weights, views, splats, and one head's maps."""
-    weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    pixels = height * width
-    config = getattr(network, "config", None)
-    config = getattr(config, "geometry", config)
-    features = config.head.pyramid.features if config is not None else 64
-    tokens = config.backbone.feature_width * 6 if config is not None else 4608
-    head = max(_HEAD_PIXELS, pixels) * (features * 3 + 64) * _BYTES
-    everything = views * pixels * (_VIEW_FLOATS + 2 * _SPLAT_FLOATS) * _BYTES + views * pixels / 196 * tokens * _BYTES
-    return round((weights + head + everything) / 1e6, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from da3gs.pipeline.assemble import Assembled, assembled_views, joined
 from da3gs.pipeline.clean import kept_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.memory import release_unused
+from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
 from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
@@ -135,13 +136,18 @@ def reconstruct(
         photos = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
         split = split_holdout(settings.holdout, photos.views.names)
         everything, offset = _near_origin(photos)
-        with watch("network"):
+        with watch("network"), tight_memory():
             progress("predicting depth and cameras", 0, 1)
-            result, everyone = _predicted(ready.network, everything, split, settings)
+            result, everyone = within_memory(
+                functools.partial(_predicted, ready.network, everything, split, settings),
+                functools.partial(
+                    what_fits, ready.network, settings,
+                    views=len(everything), height=everything.height, width=everything.width,
+                ),
+            )  # fmt: skip
             progress("predicting depth and cameras", 1, 1)
         card = ready.card
         del ready  # weights that nobody else holds go
-        release_unused()
         return _reconstruct(card, photos, everything, offset, split, result, everyone, settings, watch, progress)
 
 
@@ -215,7 +221,7 @@ def _reconstruct(
             progress("fitting depth to the photos", 1, 1)
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
-    with watch("splats"):
+    with watch("splats"), tight_memory():
         kept, dropped = _kept(result, views, settings)
     gaussians, provenance, made = _improved(kept, result, views, settings, watch, progress)
     with watch("score"):

@@ -1,0 +1,1 @@
+"""Evaluation that others can trust: splits, protocols, baselines, jobs, reports."""

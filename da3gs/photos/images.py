@@ -99,6 +99,19 @@ def read_picture(path: Path, *, upright: bool = True) -> Picture:
     return Picture(image=pixels, mask=mask)
 
 
+def decode_picture(data: bytes) -> Picture:
+    """The pixels of an encoded picture in memory, as stored; the same formats and limits as those of files.
+
+    Raises:
+        Unreadable: as ``read_picture``.
+    """
+    with _explained(), _open_pillow(io.BytesIO(data)) as image:
+        _header(image)
+        _load(image)
+        pixels, mask = _srgb(image)
+    return Picture(image=pixels, mask=mask)
+
+
 def read_mask(path: Path) -> Bool[np.ndarray, "H W"]:
     """A mask file: True where it is white (128 or more), as stored.
 
@@ -158,9 +171,15 @@ def check_regular(path: Path) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The picture, open; whatever Pillow raises inside the block becomes ``Unreadable``."""
     check_regular(path)
+    with _explained(), path.open("rb") as file, _open_pillow(file) as image:
+        yield image
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Whatever Pillow raises inside the block becomes ``Unreadable``."""
     try:
-        with path.open("rb") as file, _open_pillow(file) as image:
-            yield image
+        yield
     except Unreadable:
         raise
     except UnidentifiedImageError as error:
@@ -183,7 +202,7 @@ def _reason(error: Exception) -> str:
     return f"is damaged ({words[:80] or type(error).__name__})"
 
 
-def _open_pillow(file: io.BufferedReader) -> Image.Image:
+def _open_pillow(file: io.BufferedReader | io.BytesIO) -> Image.Image:
     """Pillow's header reading with our own limit on sizes in place of its own."""
     import pillow_heif
 

@@ -33,18 +33,18 @@ def transforms_photos(path: Path) -> Collection:
     """
     root = path.parent
     frames = load_transforms(path).frames
-    names = unique_stems(_portable(f.file_path) for f in frames)
+    names = unique_stems(portable(f.file_path) for f in frames)
     kind: Kind = "transforms"
     candidates, dropped = [], []
     for index, frame in enumerate(frames):
         where = f"{shown(path.name)}, frame {index}"
-        found = _photo_of(root, frame.file_path, where)
+        found = photo_of(root, frame.file_path, where)
         if found is None:
-            dropped.append(Dropped(name=shown(Path(_portable(frame.file_path)).name), reason="is missing"))
+            dropped.append(Dropped(name=shown(Path(portable(frame.file_path)).name), reason="is missing"))
             continue
-        if found.parent.name in _SMALLER and not _portable(frame.file_path).startswith(found.parent.name):
+        if found.parent.name in _SMALLER and not portable(frame.file_path).startswith(found.parent.name):
             kind = "dl3dv"
-        mask = None if frame.mask_path is None else inside(root, _portable(frame.mask_path), where)
+        mask = None if frame.mask_path is None else inside(root, portable(frame.mask_path), where)
         try:
             lens = _lens(frame, found, where)
         except Unreadable as problem:
@@ -68,7 +68,8 @@ def _lens(frame: Frame, photo: Path, where: str) -> Lens:
         raise InputError(f"{where}: {error}") from error
 
 
-def _portable(written: str) -> str:
+def portable(written: str) -> str:
+    """A path as written in a file, with slashes and without a leading ``./``."""
     return written.replace("\\", "/").removeprefix("./")
 
 
@@ -85,12 +86,12 @@ def inside(root: Path, written: str, where: str) -> Path:
     return root / written
 
 
-def _photo_of(root: Path, written: str, where: str) -> Path | None:
+def photo_of(root: Path, written: str, where: str) -> Path | None:
     """Where a photo lies: as written, with a suffix added, or in a folder of smaller copies."""
-    portable = _portable(written)
-    first = inside(root, portable, where)
-    parts = Path(portable).parts
-    variants = [portable]
+    relative = portable(written)
+    first = inside(root, relative, where)
+    parts = Path(relative).parts
+    variants = [relative]
     if "images" in parts[:-1]:
         at = parts.index("images")
         variants += [str(Path(*parts[:at], folder, *parts[at + 1 :])) for folder in _SMALLER]

@@ -53,8 +53,8 @@ from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, offic
 from da3gs.scene import Provenance, Scene, far_offset
 from da3gs.views import Views
 
-Source = str | Path | Sequence[str | Path]
-"""Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene."""
+Source = str | Path | Sequence[str | Path] | LoadedPhotos
+"""Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene; or photos already loaded."""
 
 
 class Stopwatch:
@@ -155,6 +155,8 @@ def _photos(
     source: Source, masks: Path | None, ready: LoadedModel, settings: Settings, watch: Stopwatch, progress: Progress
 ) -> LoadedPhotos:
     """What there is to reconstruct from, with the cameras of structure-from-motion where they are asked for."""
+    if isinstance(source, LoadedPhotos):
+        return source
     with watch("photos"):
         card = ready.card
         long_side = card.resolution if settings.resolution == "auto" else settings.resolution

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
 from da3gs.cli._session import Session
-
-if TYPE_CHECKING:
-    from da3gs.pipeline.clean import Limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +31,7 @@ class Export(Command):
     """Axes of the world that is written."""
     sh_degree: Annotated[int | None, option("N", hint="(default: all)")] = None
     """Leave out harmonics above this degree."""
-    min_opacity: Annotated[float | None, option("A", hint="")] = None
-    """Drop splats below this opacity, 0 to 1."""
-    min_confidence: Annotated[float | None, option("C", hint="")] = None
-    """Drop splats below this confidence of the model; needs a scene."""
-    edge: Annotated[float | None, option("E", hint="")] = None
-    """Drop splats where depth jumps by more than this share; needs a scene."""
+    cleaning: CleaningOptions = NO_CLEANING
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
@@ -49,20 +43,19 @@ class Export(Command):
             self.output,
             frame=self.frame,
             degree=self.sh_degree,
-            limits=self._limits(),
+            limits=self.cleaning.limits(self._photos()),
             overwrite=self.overwrite,
         )
         session.result({"output": self.output, "written": written})
         session.print(f"{self.output}: {written:,} written")
         return 0
 
-    def _limits(self) -> Limits | None:
-        """The bounds, or None where no flag asks for any."""
-        from da3gs.pipeline.clean import Limits
+    def _photos(self) -> list[str] | None:
+        """Names of the scene's photos; None for a bare file."""
+        from da3gs.formats.transforms import load_transforms
 
-        if (self.min_opacity, self.min_confidence, self.edge) == (None, None, None):
-            return None
-        return Limits(min_opacity=self.min_opacity, min_confidence=self.min_confidence, edge=self.edge, sky=False)
+        path = Path(self.source) / "transforms.json"
+        return [Path(frame.file_path).stem for frame in load_transforms(path).frames] if path.is_file() else None
 
 
 COMMAND = Export

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, number_or_auto, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
@@ -57,12 +58,7 @@ class Reconstruct(Command):
     """Without poses: level the world along gravity, or keep the first camera's axes."""
     clean: bool = True
     """Drop splats at depth edges, in masked regions, and those that are not positive."""
-    min_opacity: Annotated[float | None, option("A", hint="")] = None
-    """Drop splats below this opacity, 0 to 1."""
-    min_confidence: Annotated[float | None, option("C", hint="")] = None
-    """Drop splats below this confidence of the model."""
-    edge: Annotated[float | None, option("E", hint="")] = None
-    """Drop splats where depth jumps by more than this share."""
+    cleaning: CleaningOptions = NO_CLEANING
     budget: Annotated[int | None, option("N", hint="(default: 1500000)")] = None
     """At most this many splats."""
     max_mb: Annotated[float | None, option("X", hint="")] = None
@@ -124,9 +120,7 @@ class Reconstruct(Command):
             "sky": self.sky,
             "up": self.up,
             "clean": self.clean,
-            "min_opacity": self.min_opacity,
-            "min_confidence": self.min_confidence,
-            "edge": self.edge,
+            **dataclasses.asdict(self.cleaning),
             "budget": self.budget,
             "max_mb": self.max_mb,
             "refine": self.refine,

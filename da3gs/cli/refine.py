@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
+from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
 from da3gs.cli._session import Session
 
@@ -36,11 +37,13 @@ class Refine(Command):
     """Move the cameras too."""
     budget: Annotated[int | None, option("N", hint="(default: 250000)")] = None
     """At most this many splats."""
+    cleaning: CleaningOptions = NO_CLEANING
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
         """Refine, save, check, say what came of it."""
         from da3gs.cli._scenes import save_and_check
+        from da3gs.pipeline.clean import cleaned_scene
         from da3gs.pipeline.refine import check_limits, refine
         from da3gs.scene import check_output, load_scene
 
@@ -48,6 +51,7 @@ class Refine(Command):
         start = time.perf_counter()
         check_output(self.output, overwrite=self.overwrite, inputs=[self.source])
         scene = load_scene(self.source)
+        scene = cleaned_scene(scene, self.cleaning.limits(scene.views.names))
         with session.progress() as progress:
             done = refine(
                 scene,

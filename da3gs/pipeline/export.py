@@ -17,7 +17,7 @@ from da3gs.formats.compressed_ply import save_compressed_ply
 from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
-from da3gs.pipeline.clean import Limits, kept_splats
+from da3gs.pipeline.clean import Limits, cleaned
 from da3gs.pipeline.depth_export import export_depth, write_depth
 from da3gs.scene import Scene, load_scene
 
@@ -134,28 +134,11 @@ def _opened(source: Path | str) -> Scene | Gaussians:
 
 
 def _kept(scene: Scene, limits: Limits | None) -> Gaussians:
-    if limits is None:
-        return scene.gaussians
-    rows = scene.provenance
-    if rows is None and (limits.min_confidence is not None):
-        raise InputError("--min-confidence needs the scene's splats.npz, which this one does not have")
-    keep, _ = kept_splats(
-        scene.gaussians,
-        confidence=None if rows is None else rows.confidence.float(),
-        edge=None if rows is None else rows.edge.float(),
-        sky=None if rows is None else rows.sky,
-        limits=limits,
-    )
-    return scene.gaussians.masked(keep)
+    return scene.gaussians.masked(cleaned(scene.gaussians, scene.provenance, limits)[0])
 
 
 def _kept_bare(gaussians: Gaussians, limits: Limits | None) -> Gaussians:
-    if limits is None:
-        return gaussians
-    if limits.min_confidence is not None:
-        raise InputError("--min-confidence needs a scene folder with splats.npz; a bare file does not have it")
-    keep, _ = kept_splats(gaussians, limits=limits)
-    return gaussians.masked(keep)
+    return gaussians.masked(cleaned(gaussians, None, limits)[0])
 
 
 def _comments(scene: Scene, frame: Frame) -> list[str]:

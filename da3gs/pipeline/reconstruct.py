@@ -26,7 +26,7 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
 from da3gs.pipeline.assemble import Assembled, assembled_views, joined
-from da3gs.pipeline.clean import kept_splats
+from da3gs.pipeline.clean import NO_LIMITS, Limits, cleaned, kept_splats, parse_photos
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
@@ -91,6 +91,10 @@ def reconstruct(
     min_opacity: float | None = None,
     min_confidence: float | None = None,
     edge: float | None = None,
+    max_size: float | None = None,
+    outliers: int | None = None,
+    crop: str | None = None,
+    photos: str | None = None,
     budget: int | None = None,
     max_mb: float | None = None,
     refine: float = 0.0,
@@ -111,6 +115,8 @@ def reconstruct(
     Args:
         source: what to read; its kind is told from its content.
         model: a name, a file, a folder in the official layout, or a model already loaded.
+        crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
+        photos: names or positions with commas between: only their splats stay.
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
         refine: seconds to spend on making the splats show the photos better.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
@@ -124,8 +130,8 @@ def reconstruct(
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
         views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
-        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, budget=budget,
-        max_mb=max_mb, refine=refine, holdout=holdout,
+        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
+        outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()
@@ -133,9 +139,9 @@ def reconstruct(
         ready = loaded_model(model, settings)
     with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        photos = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
-        split = split_holdout(settings.holdout, photos.views.names)
-        everything, offset = _near_origin(photos)
+        loaded = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
+        split = split_holdout(settings.holdout, loaded.views.names)
+        everything, offset = _near_origin(loaded)
         with watch("network"), tight_memory():
             progress("predicting depth and cameras", 0, 1)
             result, everyone = within_memory(
@@ -148,7 +154,7 @@ def reconstruct(
             progress("predicting depth and cameras", 1, 1)
         card = ready.card
         del ready  # weights that nobody else holds go
-        return _reconstruct(card, photos, everything, offset, split, result, everyone, settings, watch, progress)
+        return _reconstruct(card, loaded, everything, offset, split, result, everyone, settings, watch, progress)
 
 
 def _photos(
@@ -282,20 +288,34 @@ def _resized(cam_to_world: Float[np.ndarray, "V 4 4"], factor: float) -> Float[n
 def _kept(result: Placed, views: Views, settings: Settings) -> tuple[Assembled, dict[str, int]]:
     """The splats that stay, cleaned view by view, and how many went for which reason."""
     parts, dropped, count = [], dict[str, int](), 0
+    limits = _limits(settings, views)
+    alone = None if limits is None else dataclasses.replace(limits, outliers=None)
     for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky)):
-        keep, reasons = _cleaned(candidates, result, view, settings)
+        keep, reasons = _cleaned(candidates, result, view, alone, settings)
         parts.append(candidates.masked(keep))
         count += len(keep)
         dropped = {reason: dropped.get(reason, 0) + number for reason, number in reasons.items()}
     kept = joined(parts)
+    if limits is not None and limits.outliers is not None:
+        keep, _ = cleaned(kept.gaussians, kept.provenance, dataclasses.replace(NO_LIMITS, outliers=limits.outliers))
+        dropped["outliers"] = int((~keep).sum())
+        kept = kept.masked(keep)
     if not len(kept.gaussians):
         why = ", ".join(f"{reason} {number}" for reason, number in dropped.items() if number)
         raise InputError(f"none of {count} splats is left ({why}); loosen the cleaning or use --no-clean")
     return kept, dropped
 
 
+def _limits(settings: Settings, views: Views) -> Limits | None:
+    """The bounds, with the photos by position."""
+    limits = settings.limits
+    if limits is None or settings.photos is None:
+        return limits
+    return dataclasses.replace(limits, views=parse_photos(settings.photos, views.names))
+
+
 def _cleaned(
-    candidates: Assembled, result: Placed, view: int, settings: Settings
+    candidates: Assembled, result: Placed, view: int, limits: Limits | None, settings: Settings
 ) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
     """Which of a view's splats stay: ours by the cleaning rules, the official head's with ``--upstream`` by the
     official ones."""
@@ -310,7 +330,8 @@ def _cleaned(
         confidence=provenance.confidence.float(),
         edge=provenance.edge.float(),
         sky=provenance.sky,
-        limits=settings.limits,
+        view=provenance.view,
+        limits=limits,
     )
 
 

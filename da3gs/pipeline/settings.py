@@ -7,7 +7,7 @@ import re
 from typing import Literal
 
 from da3gs.errors import InputError
-from da3gs.pipeline.clean import DEFAULT_EDGE, Limits
+from da3gs.pipeline.clean import DEFAULT_EDGE, Limits, parse_crop
 from da3gs.pipeline.merge import check_budget
 
 Poses = Literal["auto", "given", "predicted", "rays", "colmap"]
@@ -37,6 +37,10 @@ class Settings:
     min_opacity: float | None = None
     min_confidence: float | None = None
     edge: float | None = None
+    max_size: float | None = None
+    outliers: int | None = None
+    crop: str | None = None
+    photos: str | None = None
     budget: int | None = None
     max_mb: float | None = None
     refine: float = 0.0
@@ -78,6 +82,9 @@ class Settings:
             min_confidence=self.min_confidence,
             edge=DEFAULT_EDGE if self.edge is None else self.edge,
             sky=self.sky == "drop",
+            max_size=self.max_size,
+            outliers=self.outliers,
+            crop=None if self.crop is None else parse_crop(self.crop),
         )
 
     def as_dict(self) -> dict[str, object]:

@@ -13,11 +13,14 @@ from da3gs._files import open_regular
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 
-SplatSuffix = Literal[".compressed.ply", ".ply", ".splat", ".spz"]
+SplatSuffix = Literal[".compressed.ply", ".ply", ".splat", ".spz", ".html"]
 """A splat format, by the suffix of its files."""
 
 SPLAT_SUFFIXES: tuple[SplatSuffix, ...] = get_args(SplatSuffix)
 """All of them; the longer one of two that fit a name comes first."""
+
+POINTS_SUFFIX = ".glb"
+"""What is written only: it holds points, not splats."""
 
 
 def splat_format(path: Path | str) -> SplatSuffix:
@@ -38,6 +41,14 @@ def splat_format(path: Path | str) -> SplatSuffix:
             return ".spz"
         if path.name.lower().endswith(".splat") and size % 32 == 0:
             return ".splat"
+        file.seek(0)
+        if start.startswith(b"<"):
+            from da3gs.formats.html import is_page
+
+            if is_page(file.read(4096)):
+                return ".html"
+    if start == b"glTF":
+        raise InputError(f"{path.name} holds glTF, whose points are no splats; open the scene or a file of splats")
     raise InputError(f"{path.name} is not a splat file that da3gs knows; it opens {', '.join(SPLAT_SUFFIXES)}")
 
 
@@ -48,7 +59,7 @@ def splat_suffix(path: Path | str) -> SplatSuffix | None:
 
 
 def load_gaussians(path: Path | str) -> Gaussians:
-    """Read a splat file of any format: .ply, .compressed.ply, .splat, .spz, told apart by what they hold.
+    """Read a splat file of any format, told apart by what they hold: .ply, .compressed.ply, .splat, .spz, our .html.
 
     Raises:
         InputError: the file is missing, broken, or of another kind.
@@ -70,12 +81,16 @@ def load_gaussians(path: Path | str) -> Gaussians:
             from da3gs.formats.spz import load_spz
 
             return load_spz(path)
+        case ".html":
+            from da3gs.formats.html import load_html
+
+            return load_html(path)
         case other:
             assert_never(other)
 
 
 def save_gaussians(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False) -> None:
-    """Write splats in the format that the suffix names: .ply, .compressed.ply, .splat or .spz.
+    """Write splats in the format that the suffix names: .ply, .compressed.ply, .splat, .spz, .html or .glb (points).
 
     Raises:
         InputError: the suffix is another one, or ``path`` exists and ``overwrite`` is false.
@@ -97,9 +112,16 @@ def save_gaussians(gaussians: Gaussians, path: Path | str, *, overwrite: bool = 
             from da3gs.formats.spz import save_spz
 
             save_spz(gaussians, path, overwrite=overwrite)
+        case ".html":
+            from da3gs.formats.html import save_html
+
+            save_html(gaussians, path, overwrite=overwrite)
+        case None if Path(path).name.lower().endswith(POINTS_SUFFIX):
+            from da3gs.formats.glb import save_glb
+
+            save_glb(gaussians, path, overwrite=overwrite)
         case None:
-            raise InputError(
-                f"{Path(path).name} has no splat suffix that da3gs writes; use one of {', '.join(SPLAT_SUFFIXES)}"
-            )
+            listed = ", ".join((*SPLAT_SUFFIXES, POINTS_SUFFIX))
+            raise InputError(f"{Path(path).name} has no splat suffix that da3gs writes; use one of {listed}")
         case other:
             assert_never(other)

@@ -7,9 +7,11 @@ in the quaternions and harmonics too.
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,11 +48,29 @@ def save_spz(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False)
         InputError: a number is not finite, or ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
-    arrays = finite_arrays(gaussians, path.name)
+    parts = _parts(gaussians, path.name)
+    with atomic_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        _write(parts, file)
+
+
+def spz_bytes(gaussians: Gaussians, name: str) -> bytes:
+    """What ``save_spz`` writes; ``name`` is what messages call it.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    file = io.BytesIO()
+    _write(_parts(gaussians, name), file)
+    return file.getvalue()
+
+
+def _parts(gaussians: Gaussians, name: str) -> tuple[bytes, ...]:
+    """The file before it is compressed."""
+    arrays = finite_arrays(gaussians, name)
     bits = _fraction_bits(arrays["means"])
     header = _HEADER.pack(_MAGIC, 3, len(gaussians), gaussians.degree, bits, 0, 0)
     harmonics = arrays["harmonics"] * _FLIP_HARMONICS[: arrays["harmonics"].shape[1], None]
-    parts = (
+    return (
         header,
         _fixed_point(arrays["means"] * _FLIP, bits),
         quantised(arrays["opacities"], 255, 0).tobytes(),
@@ -59,11 +79,10 @@ def save_spz(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False)
         _rotations(arrays["quaternions"] * _FLIP_QUATERNION),
         quantised(harmonics[:, 1:], 128, 128).tobytes(),
     )
-    with (
-        atomic_file(path, overwrite=overwrite) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile("", "wb", 6, file, mtime=0) as stream,
-    ):
+
+
+def _write(parts: tuple[bytes, ...], file: BinaryIO | io.BytesIO) -> None:
+    with gzip.GzipFile("", "wb", 6, file, mtime=0) as stream:
         for part in parts:
             stream.write(part)
 
@@ -76,22 +95,29 @@ def load_spz(path: Path | str) -> Gaussians:
     """
     path = Path(path)
     with open_regular(path) as file:
-        compressed = file.seek(0, 2)
-        file.seek(0)
-        try:
-            with gzip.GzipFile(fileobj=file) as stream:
-                version, count, degree, bits = _parsed_header(stream.read(_HEADER.size), path.name)
-                bands = (degree + 1) ** 2 - 1
-                size = count * (9 + 1 + 3 + 3 + (4 if version == 3 else 3) + 3 * bands)
-                if size > compressed * 1100:  # deflate shrinks to 1/1032 at most
-                    raise InputError(f"{path.name} is cut short: {count} splats do not fit in {compressed} bytes")
-                data = stream.read(size + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path.name} is damaged or cut short: {' '.join(str(error).split())[:100]}") from error
+        return read_spz(file, path.name)
+
+
+def read_spz(file: BinaryIO | io.BytesIO, name: str) -> Gaussians:
+    """Read version 2 or 3 from an open file, ``name`` being what messages call it.
+
+    Raises:
+        InputError: the data are cut short, damaged, or of another version.
+    """
+    compressed = file.seek(0, 2)
+    file.seek(0)
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            version, count, degree, bits = _parsed_header(stream.read(_HEADER.size), name)
+            bands = (degree + 1) ** 2 - 1
+            size = count * (9 + 1 + 3 + 3 + (4 if version == 3 else 3) + 3 * bands)
+            if size > compressed * 1100:  # deflate shrinks to 1/1032 at most
+                raise InputError(f"{name} is cut short: {count} splats do not fit in {compressed} bytes")
+            data = stream.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name} is damaged or cut short: {' '.join(str(error).split())[:100]}") from error
     if len(data) != size:
-        raise InputError(
-            f"{path.name} holds {'more' if len(data) > size else 'fewer'} bytes than its {count} splats need"
-        )
+        raise InputError(f"{name} holds {'more' if len(data) > size else 'fewer'} bytes than its {count} splats need")
     return _decoded(np.frombuffer(data, np.uint8), version, count, bands, bits)
 
 

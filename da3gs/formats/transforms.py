@@ -106,11 +106,11 @@ def _frame(common: dict[str, Any], entry: object, where: str) -> Frame:
             raise InputError(f"{where} has no {key!r}; each frame needs file_path and transform_matrix")
     merged = {**{k: v for k, v in common.items() if k != "frames"}, **entry}
     _check_model(merged, where)
-    numbers = {key: _number(merged[key], f"{where}: {key}") for key in _NUMBERS if merged.get(key) is not None}
+    numbers = {key: checked_number(merged[key], f"{where}: {key}") for key in _NUMBERS if merged.get(key) is not None}
     for key in ("fl_x", "fl_y", "w", "h"):
         if key in numbers and not 0 < numbers[key] < 1e7:
             raise InputError(f"{where}: {key}={numbers[key]:g}; it must be above 0")
-    distortion = tuple(_number(merged.get(key) or 0.0, f"{where}: {key}") for key in _DISTORTION)
+    distortion = tuple(checked_number(merged.get(key) or 0.0, f"{where}: {key}") for key in _DISTORTION)
     return Frame(
         file_path=_text(entry["file_path"], f"{where}: file_path"),
         cam_to_world=_pose(entry["transform_matrix"], where),
@@ -127,7 +127,12 @@ def _check_model(merged: dict[str, Any], where: str) -> None:
         raise InputError(f"{where}: the camera model {name} is not supported yet; undistort the photos first")
 
 
-def _number(value: object, where: str) -> float:
+def checked_number(value: object, where: str) -> float:
+    """A finite number out of a parsed file.
+
+    Raises:
+        InputError: it is something else.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{where} is {_shown(value)}; a number is needed")
     try:
@@ -151,15 +156,23 @@ def _shown(value: object) -> str:
 
 
 def _pose(rows: object, where: str) -> Float[np.ndarray, "4 4"]:
-    where = f"{where}: transform_matrix"
+    return rigid_matrix(rows, f"{where}: transform_matrix") * _FLIP
+
+
+def rigid_matrix(rows: object, where: str) -> Float[np.ndarray, "4 4"]:
+    """A rigid pose out of a parsed file: 3 or 4 rows of 4 numbers, as they stand.
+
+    Raises:
+        InputError: it is something else.
+    """
     if not isinstance(rows, list) or len(rows) not in (3, 4):
         raise InputError(f"{where} is {_shown(rows)}; 4 rows of 4 numbers are needed")
     if any(not isinstance(row, list) or len(row) != 4 for row in rows):
         raise InputError(f"{where} has a row that is not 4 numbers; 4 rows of 4 numbers are needed")
     matrix = np.eye(4)
-    matrix[: len(rows)] = [[_number(value, where) for value in row] for row in rows]
+    matrix[: len(rows)] = [[checked_number(value, where) for value in row] for row in rows]
     check_rigid(matrix, where)
-    return matrix * _FLIP
+    return matrix
 
 
 def check_rigid(matrix: Float[np.ndarray, "4 4"], where: str) -> None:

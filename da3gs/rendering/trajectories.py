@@ -75,7 +75,7 @@ def camera_path(
     if frames < 1:
         raise InputError(f"a path of {frames} frames; expected at least 1")
     if cameras.world_to_cam.ndim == 2:
-        cameras = cameras[None]
+        cameras = cameras.map(lambda tensor: tensor[None])
     if len(cameras) == 0:
         raise InputError("a camera path needs at least one camera to start from; this scene has none")
     match name:

@@ -1,45 +1,75 @@
-"""Time and peak memory of the network alone: ``python -m benchmarks.memory --models da3-small --views 2 8 32``.
+"""Time and memory of true-size networks, and how well ``--dry-run`` foretells them.
 
-Every row is a process of its own, so that none profits from another. Peak memory is the resident set above that
-after the imports (weights, views and everything between); weights are random.
+Run: ``python -m benchmarks.memory [--models da3-small da3-base] [--views 2 5 8 32] [--sizes 504x336] [--what network]``.
+
+Weights are formula-filled and written to a file once; every row is a process of its own, so that none profits from
+another, and its peak is the resident set above that after the imports (weights, views and all between).
+``--what network``: the network alone. ``--what plan``: ``reconstruct`` from photos to a scene in memory, beside what
+the dry run says.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
+    """The command line; exit 1 where a prediction is more than 15 % off."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["da3-small"], help="names of configurations")
+    parser.add_argument("--models", nargs="+", default=["da3-small", "da3-base"], help="names of configurations")
     parser.add_argument("--views", nargs="+", type=int, default=[2, 8], help="how many views")
-    parser.add_argument("--size", default="504x336", help="width x height")
+    parser.add_argument("--sizes", nargs="+", default=["504x336"], help="width x height")
+    parser.add_argument("--what", choices=("network", "plan"), default="network")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json and .md")
+    parser.add_argument("--one", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
-        print(json.dumps(_measured(options)))
+        print(json.dumps(_planned(options) if options.what == "plan" else _network(options)))
         return 0
-    print(f"{'model':20} {'views':>5} {'size':>9} {'dtype':>9} {'seconds':>8} {'CPU s':>8} {'peak MiB':>9}")
-    for model in options.models:
-        for views in options.views:
-            command = [sys.executable, "-m", "benchmarks.memory", "--one", "--models", model, "--views", str(views)]
-            command += ["--size", options.size, "--dtype", options.dtype, "--threads", str(options.threads)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            row = json.loads(done.stdout.splitlines()[-1])
-            print(
-                f"{model:20} {views:5} {options.size:>9} {options.dtype:>9} {row['seconds']:8.2f} "
-                f"{row['cpu_seconds']:8.2f} {row['peak_mib']:9.0f}",
-                flush=True,
-            )
-    return 0
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.models:
+            file = _formula_file(name, Path(folder))
+            for size in options.sizes:
+                rows += [_row(file, name, size, views, options) for views in options.views]
+            file.unlink()
+    if options.save:
+        _save(options.save, rows, options)
+    return int(any(abs(row.get("predicted_mib", row["peak_mib"]) / row["peak_mib"] - 1) > 0.15 for row in rows))
+
+
+def _row(file: Path, name: str, size: str, views: int, options: argparse.Namespace) -> dict[str, object]:
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", str(file), "--models", name]
+    command += ["--views", str(views), "--sizes", size, "--what", options.what]
+    command += ["--dtype", options.dtype, "--threads", str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = {"model": name, "size": size, "views": views, "dtype": options.dtype}
+    row |= {key: round(value, 2) for key, value in json.loads(done.stdout.splitlines()[-1]).items()}
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return row
+
+
+def _formula_file(name: str, folder: Path) -> Path:
+    """An official checkpoint of true size with formula weights."""
+    from safetensors.numpy import save_file
+
+    from benchmarks.parity_fill import filled_weights
+    from da3gs.network import named_config
+
+    path = folder / f"{name}.safetensors"
+    weights = filled_weights(named_config(name), "benchmark")
+    save_file({f"model.{key}": value for key, value in weights.items()}, path)
+    return path
 
 
 def _resident(field: str) -> float:
@@ -48,29 +78,84 @@ def _resident(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def _measured(options: argparse.Namespace) -> dict[str, float]:
+def _network(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from da3gs.network import DepthAnything3, ModelConfig, named_config
+    from da3gs.checkpoints import load_model
+    from da3gs.pipeline.memory import tight_memory
 
     torch.set_num_threads(options.threads)
-    config = named_config(options.models[0])
-    if not isinstance(config, ModelConfig):
-        raise SystemExit("only single networks are measured")
-    width, height = (int(side) for side in options.size.split("x"))
+    width, height = (int(side) for side in options.sizes[0].split("x"))
     before = _resident("VmRSS")
-    torch.manual_seed(0)
-    model = DepthAnything3(config).eval().requires_grad_(False)
+    model = load_model(options.one)
     images = torch.rand(1, options.views[0], 3, height, width)
     low = options.dtype == "bfloat16"
     wall, processor = time.perf_counter(), time.process_time()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low), tight_memory():
         model.raw(images)
     return {
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - processor,
         "peak_mib": _resident("VmHWM") - before,
     }
+
+
+def _planned(options: argparse.Namespace) -> dict[str, float]:
+    import torch
+
+    import da3gs.pipeline.plan
+    import da3gs.pipeline.reconstruct as program
+
+    torch.set_num_threads(options.threads)
+    width, height = (int(side) for side in options.sizes[0].split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        _noise(Path(folder), options.views[0], width, height)
+        flags = {"model": options.one, "views": options.views[0], "resolution": max(width, height)}
+        if os.fork() == 0:  # the dry run has a process of its own
+            told = da3gs.pipeline.plan.plan(folder, **flags)["memory_mb"]
+            Path(folder, "told").write_text(str(told))
+            os._exit(0)
+        os.wait()
+        predicted = float(Path(folder, "told").read_text()) * 1e6 / 2**20
+        Path(folder, "told").unlink()
+        before, start = _resident("VmRSS"), time.perf_counter()
+        program.reconstruct(folder, **flags)
+        return {
+            "seconds": time.perf_counter() - start,
+            "peak_mib": _resident("VmHWM") - before,
+            "predicted_mib": predicted,
+        }
+
+
+def _noise(folder: Path, count: int, width: int, height: int) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for number in range(count):
+        coarse = np.random.default_rng(number).integers(0, 255, (height // 14, width // 14, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
+
+
+def _save(name: str, rows: list[dict[str, object]], options: argparse.Namespace) -> None:
+    """The rows beside what they were taken on."""
+    import torch
+
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    load = round(os.getloadavg()[0], 1)
+    stem = Path(__file__).parent / "results" / name
+    stem.with_suffix(".json").write_text(json.dumps({"machine": machine, "load": load, "rows": rows}, indent=1) + "\n")
+    what = {"network": "the network alone", "plan": "reconstruct, and what its dry run said"}[options.what]
+    lines = [
+        f"# {name}: time and peak memory of {what}",
+        "",
+        f"{machine}; {options.threads} threads; load average {load}.",
+    ]
+    lines += ["", "| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
+    lines += ["", "Peaks are resident sets above that after the imports; times of a busy machine mean little."]
+    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

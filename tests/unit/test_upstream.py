@@ -14,11 +14,13 @@ from PIL import Image
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.upstream_ply import official_pixels
+from da3gs.metrics.image import psnr
 from da3gs.network import DepthAnything3
 from da3gs.network.upstream_api import with_given_cameras
 from da3gs.photos import load_photos
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
+from da3gs.rendering import render
 from tests.unit.plane_scene import plane_scene, write_photos, write_transforms
 from tests.unit.test_checkpoints import tiny_config
 from tests.unit.test_reconstruct import similarity
@@ -137,3 +139,17 @@ def test_the_official_renderer_forgets_the_principal_point() -> None:
     angle = np.arccos(left @ right / np.linalg.norm(left) / np.linalg.norm(right))
     assert moved.intrinsics[0, 0, 0].item() == pytest.approx(84 / 2 / np.tan(angle / 2), rel=1e-5)
     assert moved.intrinsics[0, 0, 2].item() == 42
+
+
+def test_the_callers_frame_does_not_matter(network: DepthAnything3, tmp_path: Path) -> None:
+    """The head's splats, harmonics included, turn with a rotated world; only the encoder's float32 input differs."""
+    pictures = []
+    for seed in (None, 3, 8):
+        world = None if seed is None else similarity(1.0, seed, shift=0.3)
+        folder = write_transforms(VIEWS, tmp_path / f"posed_{seed}", world)
+        scene = reconstruct(folder, model=network, resolution=84, splats="head")
+        assert scene.gaussians.harmonics.shape[1] == 9
+        pictures.append(torch.stack([render(scene.gaussians, camera).color for camera in scene.cameras]))
+    assert pictures[0].std() > 0.05
+    for picture in pictures[1:]:
+        assert min(psnr(picture, pictures[0]).tolist()) >= 45

@@ -37,6 +37,8 @@ _HOMES = {
     "refine": "da3gs.pipeline.refine",
     "render_path": "da3gs.pipeline.render_path",
     "check": "da3gs.pipeline.check",
+    "evaluate": "da3gs.evaluation.evaluate",
+    "compare": "da3gs.evaluation.compare",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

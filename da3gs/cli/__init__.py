@@ -21,6 +21,8 @@ COMMANDS = {
     "export": "splats and cameras as files of other programs",
     "check": "read a splat file as a stranger would and compare its renders",
     "models": "the models there are: licence, size, what they can do",
+    "evaluate": "score a model, a baseline or other people's splats on many scenes",
+    "compare": "whether the difference between two reports is more than noise",
     "train": "train a model",
     "doctor": "what this machine has, what is missing, how to mend it",
 }

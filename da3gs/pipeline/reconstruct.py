@@ -53,8 +53,8 @@ from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, offic
 from da3gs.scene import Provenance, Scene, far_offset
 from da3gs.views import Views
 
-Source = str | Path | Sequence[str | Path] | LoadedPhotos
-"""Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene; or photos already loaded."""
+Source = str | Path | Sequence[str | Path]
+"""Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene."""
 
 
 class Stopwatch:
@@ -74,7 +74,7 @@ class Stopwatch:
 
 
 def reconstruct(
-    source: Source,
+    source: Source | LoadedPhotos,
     *,
     model: str | Path | nn.Module | LoadedModel = "da3gs-nano",
     poses: Poses = "auto",
@@ -113,7 +113,7 @@ def reconstruct(
     first kept camera, and its median depth is 1 unless the model is metric.
 
     Args:
-        source: what to read; its kind is told from its content.
+        source: what to read, its kind is told from its content; or photos already loaded.
         model: a name, a file, a folder in the official layout, or a model already loaded.
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
@@ -158,7 +158,12 @@ def reconstruct(
 
 
 def _photos(
-    source: Source, masks: Path | None, ready: LoadedModel, settings: Settings, watch: Stopwatch, progress: Progress
+    source: Source | LoadedPhotos,
+    masks: Path | None,
+    ready: LoadedModel,
+    settings: Settings,
+    watch: Stopwatch,
+    progress: Progress,
 ) -> LoadedPhotos:
     """What there is to reconstruct from, with the cameras of structure-from-motion where they are asked for."""
     if isinstance(source, LoadedPhotos):

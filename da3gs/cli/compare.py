@@ -1,0 +1,53 @@
+"""``da3gs compare``: is the difference between two reports more than noise?"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._session import Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Pair the scenes of two reports of `da3gs evaluate` and say whether the difference is more than noise."""
+
+    report_a: Annotated[Positional[str], option("REPORT_A", hint="")]
+    """The first folder."""
+    report_b: Annotated[Positional[str], option("REPORT_B", hint="")]
+    """The second."""
+    across_protocols: Switch = False
+    """Compare even if the protocols differ."""
+    common: CommonOptions = COMMON
+
+    def run(self, session: Session) -> int:
+        """Compare and print."""
+        from da3gs.evaluation.compare import compare
+
+        found = compare(self.report_a, self.report_b, across_protocols=self.across_protocols)
+        session.result(found)
+        for line in compare_lines(found):
+            session.print(line)
+        return 0
+
+
+def compare_lines(found: dict[str, Any]) -> list[str]:
+    """What came of it, for people."""
+    lines = [f"A: {found['a']['report']}   B: {found['b']['report']}   {found['scenes']} scenes in both"]
+    for name, (a, b) in found["different_settings"].items():
+        lines.append(f"  {name}: {a} | {b}")
+    for metric, row in found["metrics"].items():
+        if not row["scenes"]:
+            lines.append(f"{metric:<13} {row['verdict']}")
+            continue
+        spread = row["confidence_95"]
+        interval = f" (95 %: {spread[0]:+.3f} to {spread[1]:+.3f})" if spread else ""
+        lines.append(f"{metric:<13} A {row['a']:.3f}  B {row['b']:.3f}  B - A {row['difference']:+.3f}{interval}")
+        lines.append(f"{'':<13} {row['verdict']} (chance {row['chance']:.3f})")
+    return lines
+
+
+COMMAND = Compare

@@ -1,0 +1,421 @@
+"""What can be evaluated: our models, simple baselines, and files that others made; one interface for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Literal, Protocol, assert_never, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from da3gs.cameras import Cameras
+from da3gs.errors import InputError
+from da3gs.evaluation.protocol import Picture, SceneInput, camera_of
+from da3gs.evaluation.warping import plane_depth, warped_photos, warped_points
+from da3gs.formats import load_gaussians
+from da3gs.gaussians import Gaussians
+from da3gs.photos.naming import shown
+from da3gs.pipeline.loading import LoadedModel
+from da3gs.pipeline.reconstruct import reconstruct
+from da3gs.pipeline.settings import Device, DType, Settings, Splats
+from da3gs.rendering import render
+from da3gs.views import Views
+
+Kind = Literal["model", "nearest", "constant-depth", "depth-warp", "splats", "renders"]
+KINDS: tuple[Kind, ...] = ("model", "nearest", "constant-depth", "depth-warp", "splats", "renders")
+"""What ``--baseline`` may be; ``splats:DIR`` and ``renders:DIR`` name a folder."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A method that has seen a scene's context."""
+
+    @property
+    def splats(self) -> int | None:
+        """How many splats; None where there are none."""
+
+    @property
+    def megabytes(self) -> float | None:
+        """Size of what is needed to render; None where nobody knows."""
+
+    @property
+    def gaussians(self) -> Gaussians | None:
+        """The splats."""
+
+    @property
+    def cameras(self) -> Cameras | None:
+        """Where the method thinks the context cameras are, in its own world; None: where they were said to be."""
+
+    @property
+    def offset(self) -> tuple[float, float, float]:
+        """What to subtract from positions of the data set to get the method's."""
+
+    def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
+        """A view from a camera of the method's world; ``target`` tells its name and size, its pixels are off limits."""
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """Anything that turns context views into other views."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in reports."""
+
+    def fit(self, scene: SceneInput) -> Fitted:
+        """See the context."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """What to evaluate, in words that any process understands."""
+
+    kind: Kind = "model"
+    folder: str | None = None
+    """Of splats or renders."""
+    model: str = "da3gs-nano"
+    splats: Splats = "auto"
+    refine: float = 0.0
+    budget: int | None = None
+    dtype: DType = "auto"
+    device: Device = "auto"
+    seed: int = 0
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether a network takes part."""
+        return self.kind in ("model", "depth-warp")
+
+    def settings(self) -> Settings:
+        """For loading the model."""
+        return Settings(splats=self.splats, dtype=self.dtype, device=self.device, seed=self.seed)
+
+
+def parse_baseline(text: str | None, method: Method) -> Method:
+    """The method that ``--baseline`` names; None is the model.
+
+    Raises:
+        InputError: there is no such baseline, or no such folder.
+    """
+    if text is None:
+        return method
+    kind, colon, folder = text.partition(":")
+    known = next((k for k in KINDS if k == kind), None)
+    if known is None or (known in ("splats", "renders")) != bool(colon):
+        words = ", ".join(f"{k}:DIR" if k in ("splats", "renders") else k for k in KINDS)
+        raise InputError(f"--baseline {text[:60]!r} is unknown; there are: {words}")
+    if colon and not Path(folder).is_dir():
+        raise InputError(f"--baseline {known}: {shown(folder)!r} is no folder; check the path")
+    return dataclasses.replace(method, kind=known, folder=folder or None)
+
+
+def baseline_of(method: Method, model: LoadedModel | None) -> Baseline:
+    """The method, ready to fit."""
+    match method.kind:
+        case "model":
+            assert model is not None
+            return ModelSplats(method=method, model=model)
+        case "depth-warp":
+            assert model is not None
+            return DepthWarp(method=method, model=model)
+        case "nearest":
+            return NearestPhoto()
+        case "constant-depth":
+            return ConstantDepth()
+        case "splats":
+            assert method.folder is not None
+            return SplatFiles(folder=Path(method.folder))
+        case "renders":
+            assert method.folder is not None
+            return RenderFiles(folder=Path(method.folder))
+        case other:
+            assert_never(other)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedSplats:
+    """Splats and the cameras that they belong to."""
+
+    gaussians: Gaussians
+    splats: int | None
+    megabytes: float | None
+    cameras: Cameras | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
+        """The splats seen by the camera."""
+        return render(self.gaussians, camera).color
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ModelSplats:
+    """Splats of a model, by ``reconstruct``."""
+
+    method: Method
+    model: LoadedModel
+
+    @property
+    def name(self) -> str:
+        """Model, splats, refinement."""
+        words = [self.model.card.name, f"splats {self.method.splats}" if self.method.splats != "auto" else ""]
+        words.append(f"refined {self.method.refine:g} s" if self.method.refine else "")
+        return ", ".join(word for word in words if word)
+
+    def fit(self, scene: SceneInput) -> FittedSplats:
+        """Reconstruct the context."""
+        made = reconstruct(
+            scene.context, model=self.model, splats=self.method.splats, refine=self.method.refine,
+            budget=self.method.budget, dtype=self.method.dtype, device=self.method.device, seed=self.method.seed,
+        )  # fmt: skip
+        count = len(made.gaussians)
+        return FittedSplats(
+            gaussians=made.gaussians,
+            splats=count,
+            megabytes=round(4e-6 * count * (14 + 3 * made.gaussians.harmonics.shape[-2]), 3),
+            cameras=made.cameras,
+            offset=made.offset,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedPhotos:
+    """The context photos, and depth where there is any."""
+
+    scene: SceneInput
+    how: Literal["nearest", "constant-depth", "depth-warp"]
+    depth: Float[Tensor, "V h w"] | None = None
+    cameras: Cameras | None = None
+    splats: int | None = None
+    megabytes: float | None = None
+    gaussians: Gaussians | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
+        """The nearest photo, or photos warped to the camera."""
+        if self.how == "nearest" and target is not None and target.cam_to_world is None:
+            return _resized(min(self.scene.pictures, key=lambda p: abs(p.index - target.index)), camera)
+        own = self.own_cameras()
+        match self.how:
+            case "nearest":
+                return _resized(self.scene.pictures[nearest_views(own, camera)[0]], camera)
+            case "constant-depth":
+                order = nearest_views(own, camera)
+                photos = [(self.scene.pictures[i].tensor, own[i]) for i in order]
+                return warped_photos(photos, camera, plane_depth(own, camera))
+            case "depth-warp":
+                assert self.depth is not None
+                views = self.scene.context.views
+                return warped_points(views.images, self.depth, _canvas(own, views), camera, views.sizes)
+
+    def own_cameras(self) -> list[Cameras]:
+        """Cameras of the context photos at the size that they are scored at, float64."""
+        if self.cameras is None:
+            return [camera_of(picture) for picture in self.scene.pictures]
+        views = self.scene.context.views
+        cameras = []
+        for i, picture in enumerate(self.scene.pictures):
+            h, w = views.sizes[i]
+            window = self.cameras[[i]].cropped(0, 0, h, w)[0].to(dtype=torch.float64)
+            cameras.append(window.resized(picture.image.shape[0], picture.image.shape[1]))
+        return cameras
+
+
+def _resized(picture: Picture, camera: Cameras) -> Float[Tensor, "H W 3"]:
+    """A photo at the size of a camera's picture."""
+    image = Image.fromarray(picture.image)
+    if image.size != (camera.width, camera.height):
+        image = image.resize((camera.width, camera.height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image).copy()).float() / 255
+
+
+def _canvas(own: list[Cameras], views: Views) -> list[Cameras]:
+    """The cameras at the network's size."""
+    return [camera.resized(h, w) for camera, (h, w) in zip(own, views.sizes, strict=True)]
+
+
+def nearest_views(cameras: list[Cameras], camera: Cameras) -> list[int]:
+    """Positions of the cameras, nearest first: in centre, as a share of their extent, and in viewing direction."""
+    centers = torch.stack([c.centers.double() for c in cameras])
+    forward = torch.stack([c.forward.double() for c in cameras])
+    extent = (centers - centers.mean(0)).norm(dim=-1).max().clamp(min=1e-9)
+    apart = (centers - camera.centers.double()).norm(dim=-1) / extent + 1 - forward @ camera.forward.double()
+    return [int(i) for i in torch.argsort(apart, stable=True)]
+
+
+class NearestPhoto:
+    """The context photo taken nearest to the target: what a reconstruction has to beat."""
+
+    name = "nearest photo"
+
+    def fit(self, scene: SceneInput) -> FittedPhotos:
+        """Keep the photos."""
+        return FittedPhotos(scene=scene, how="nearest")
+
+
+class ConstantDepth:
+    """Photos warped as if everything stood on one plane before the target camera, where the viewing axes meet."""
+
+    name = "constant depth"
+
+    def fit(self, scene: SceneInput) -> FittedPhotos:
+        """Keep the photos."""
+        return FittedPhotos(scene=scene, how="constant-depth")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class DepthWarp:
+    """Context pixels lifted by a model's depth and drawn as points, without any splats."""
+
+    method: Method
+    model: LoadedModel
+
+    @property
+    def name(self) -> str:
+        """With the model's name."""
+        return f"depth warp, {self.model.card.name}"
+
+    def fit(self, scene: SceneInput) -> FittedPhotos:
+        """Ask the model for depth."""
+        made = reconstruct(
+            scene.context, model=self.model, splats="depth", clean=False, dtype=self.method.dtype,
+            device=self.method.device, seed=self.method.seed,
+        )  # fmt: skip
+        given = scene.context.views.cameras is not None
+        return FittedPhotos(
+            scene=scene,
+            how="depth-warp",
+            depth=made.depth,
+            cameras=made.cameras,
+            offset=made.offset if given else (0.0, 0.0, 0.0),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SplatFiles:
+    """Splat files made by anyone, in the data set's world: ``NAME.ply`` (.splat, .spz), or one file in ``NAME/``."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return f"splat files of {shown(self.folder.resolve().name)}"
+
+    def fit(self, scene: SceneInput) -> FittedSplats:
+        """Read the scene's file."""
+        path = _one_file(self.folder, scene.key, (".ply", ".splat", ".spz"), "splat file")
+        gaussians = load_gaussians(path)
+        return FittedSplats(
+            gaussians=gaussians,
+            splats=len(gaussians),
+            megabytes=round(path.stat().st_size / 1e6, 3),
+            cameras=_cameras_beside(path.parent, scene) if path.parent.name == scene.key else None,
+        )
+
+
+def _cameras_beside(folder: Path, scene: SceneInput) -> Cameras | None:
+    """The context cameras in the splats' own world: a transforms.json beside them that names the context frames."""
+    path = folder / "transforms.json"
+    if not path.is_file():
+        return None
+    from da3gs.formats.transforms import load_transforms
+    from da3gs.geometry.projection import rigid_inverse
+
+    poses = {Path(frame.file_path).stem: frame.cam_to_world for frame in load_transforms(path).frames}
+    missing = [p.name for p in scene.pictures if Path(p.name).stem not in poses]
+    if missing:
+        raise InputError(f"{scene.key}/transforms.json beside the splats lacks the context frame {missing[0]}")
+    found = np.stack([poses[Path(p.name).stem] for p in scene.pictures])
+    count, views = len(found), scene.context.views
+    return Cameras(
+        world_to_cam=rigid_inverse(torch.from_numpy(found)).float(),
+        intrinsics=torch.eye(3).expand(count, 3, 3),
+        height=views.height,
+        width=views.width,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RenderFiles:
+    """Pictures that someone else rendered: ``NAME/render_00012.png`` (the frame's number) or ``NAME/FRAME.png``; .npy
+    holds float32."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return f"renders of {shown(self.folder.resolve().name)}"
+
+    def fit(self, scene: SceneInput) -> FittedRenders:
+        """Find the scene's folder."""
+        folder = self.folder / scene.key
+        if not folder.is_dir():
+            raise InputError(f"{shown(self.folder.name)} has no folder {scene.key} of renders")
+        return FittedRenders(folder=folder)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedRenders:
+    """A folder of pictures."""
+
+    folder: Path
+    splats: int | None = None
+    megabytes: float | None = None
+    gaussians: Gaussians | None = None
+    cameras: Cameras | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
+        """The picture of the target's number or name."""
+        from da3gs.photos.images import Unreadable, read_picture
+
+        assert target is not None
+        stems = (f"render_{target.index:05d}", Path(target.name).stem)
+        path = next(
+            (p for stem in stems for s in (".npy", ".png", ".jpg") if (p := self.folder / (stem + s)).is_file()), None
+        )
+        if path is None:
+            raise InputError(f"{shown(self.folder.name)} has no render {stems[0]}.png; render every target")
+        try:
+            image = _float_picture(path) if path.suffix == ".npy" else read_picture(path).image / np.float32(255)
+        except Unreadable as problem:
+            raise InputError(f"{shown(self.folder.name)}: {shown(path.name)} {problem}") from problem
+        if image.shape != target.image.shape:
+            have, want = "x".join(map(str, image.shape[:2])), "x".join(map(str, target.image.shape[:2]))
+            raise InputError(f"{shown(self.folder.name)}: {shown(path.name)} is {have}, but is scored at {want}")
+        return torch.from_numpy(np.asarray(image, np.float32).copy())
+
+
+def _float_picture(path: Path) -> Float[np.ndarray, "H W 3"]:
+    """A .npy of floats, read without pickles."""
+    try:
+        image = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{shown(path.name)} is no array that can be read; write it again") from error
+    if image.ndim != 3 or image.shape[-1] != 3 or not np.issubdtype(image.dtype, np.floating):
+        raise InputError(f"{shown(path.name)} is {image.dtype} {image.shape}, not floats of height, width, 3")
+    return np.asarray(image, np.float32)
+
+
+def _one_file(folder: Path, key: str, suffixes: tuple[str, ...], what: str) -> Path:
+    for suffix in suffixes:
+        if (path := folder / f"{key}{suffix}").is_file():
+            return path
+    inside = sorted(p for s in suffixes for p in (folder / key).glob(f"*{s}")) if (folder / key).is_dir() else []
+    if len(inside) != 1:
+        found = "none" if not inside else f"{len(inside)} in {key}/"
+        raise InputError(f"{shown(folder.name)} needs one {what} for scene {key}, found {found}")
+    return inside[0]
+
+
+def timed_fit(baseline: Baseline, scene: SceneInput) -> tuple[Fitted, float]:
+    """The fit and its seconds."""
+    start = time.perf_counter()
+    fitted = baseline.fit(scene)
+    return fitted, time.perf_counter() - start

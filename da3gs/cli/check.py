@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -12,6 +12,8 @@ from da3gs.cli._session import Session
 
 if TYPE_CHECKING:
     from da3gs.pipeline.check import CheckReport
+
+Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,15 @@ class Check(Command):
     """The scene to compare a bare file with."""
     min_psnr: Annotated[float | None, option("DB", hint="(default: 60 for .ply, 45 for other formats)")] = None
     """The bound."""
+    frame: Annotated[Frame | None, option("FRAME", hint="(default: what the file says, else opencv)")] = None
+    """The axes that the file was exported in: opencv, opengl, colmap or supersplat."""
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
         """Check, print, say whether it held."""
         from da3gs.pipeline.check import check
 
-        report = check(self.source, against=self.against, min_psnr=self.min_psnr)
+        report = check(self.source, against=self.against, min_psnr=self.min_psnr, frame=self.frame)
         session.result(report.as_dict())
         for line in check_lines(report):
             session.print(line)
@@ -49,9 +53,14 @@ def check_lines(report: CheckReport) -> list[str]:
         lines.append(f"bounds {low} to {high}")
     for index, value in enumerate(report.psnr_cameras or ()):
         lines.append(f"camera {index}: {value:.2f} dB")
-    if report.psnr is None:
+    if report.note is not None:
+        lines.append(report.note)
+    elif report.psnr is None:
         lines.append("nothing to compare with; name the scene with --against")
     else:
+        if report.precision is not None:
+            kept = "every harmonic" if report.degree == 3 else f"harmonics up to degree {report.degree}"
+            lines.append(f"{report.format} with {kept}: its precision alone gives {report.precision:.2f} dB")
         lines.append(f"worst {report.psnr:.2f} dB, at least {report.min_psnr:g} wanted")
     lines.append("passed" if report.passed else "FAILED")
     return lines

@@ -15,7 +15,10 @@ from da3gs.cli._session import Session
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write splats as .ply, .compressed.ply, .splat or .spz, or a scene's cameras and depth as a folder.
+    """Write splats as .ply, .compressed.ply, .splat, .spz or .html, or a scene's cameras and depth as a folder.
+
+    The .html is a page for everyone: it opens from disk, without a network, at the first photo's camera. A .glb gets
+    points in place of splats. What a format costs: `da3gs check FILE --against SCENE`.
 
     A folder gets cameras.json, transforms.json, COLMAP's sparse/0 and depth/ (16-bit PNG, float32 .npy, preview); one
     that is called depth gets the depth alone.
@@ -47,7 +50,8 @@ class Export(Command):
             overwrite=self.overwrite,
         )
         session.result({"output": self.output, "written": written})
-        session.print(f"{self.output}: {written:,} written")
+        what = "points (glTF has no splats)" if self.output.lower().endswith(".glb") else "written"
+        session.print(f"{self.output}: {written:,} {what}")
         return 0
 
     def _photos(self) -> list[str] | None:

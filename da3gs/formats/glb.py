@@ -19,12 +19,14 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
-_POINTS, _FLOAT, _USHORT, _ARRAY_BUFFER = 0, 5126, 5123, 34962
+_POINTS, _FLOAT, _ARRAY_BUFFER = 0, 5126, 34962
 _NOTE = "points, not splats: centres, colours and opacities; sizes, rotations and harmonics are left out"
 
 
 def save_glb(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False) -> None:
-    """Write one mesh of points: POSITION, and COLOR_0 in linear light with the opacity, 16 bits a number.
+    """Write one mesh of points: POSITION, and COLOR_0 in linear light with the opacity, all float32.
+
+    Smaller types of colours are allowed, but not every reader scales them.
 
     Raises:
         InputError: a number is not finite, there are no splats, or ``path`` exists and ``overwrite`` is false.
@@ -36,7 +38,7 @@ def save_glb(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False)
     means = (arrays["means"] * np.array([1, -1, -1], np.float32)).astype("<f4")
     shown = (arrays["harmonics"][:, 0] * np.float32(C0) + np.float32(0.5)).clip(0, 1)
     colors = np.concatenate((_linear(shown), arrays["opacities"][:, None].clip(0, 1)), 1)
-    data = means.tobytes() + np.rint(colors * 65535).astype("<u2").tobytes()
+    data = means.tobytes() + colors.astype("<f4").tobytes()
     content = _chunk(json.dumps(_document(means, len(data))).encode(), _JSON, b" ")
     binary = _chunk(data, _BIN, b"\0")
     size = 12 + len(content) + len(binary)
@@ -63,7 +65,7 @@ def _document(means: np.ndarray, size: int) -> dict[str, object]:
         "buffers": [{"byteLength": size}],
         "bufferViews": [
             {"buffer": 0, "byteOffset": 0, "byteLength": 12 * count, "target": _ARRAY_BUFFER},
-            {"buffer": 0, "byteOffset": 12 * count, "byteLength": 8 * count, "target": _ARRAY_BUFFER},
+            {"buffer": 0, "byteOffset": 12 * count, "byteLength": 16 * count, "target": _ARRAY_BUFFER},
         ],
         "accessors": [
             {
@@ -74,7 +76,7 @@ def _document(means: np.ndarray, size: int) -> dict[str, object]:
                 "min": means.min(0).tolist(),
                 "max": means.max(0).tolist(),
             },
-            {"bufferView": 1, "componentType": _USHORT, "normalized": True, "count": count, "type": "VEC4"},
+            {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC4"},
         ],
     }
 

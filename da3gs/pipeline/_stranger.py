@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
+import html.parser
+import io
+import json
 import math
 import re
 import stat
@@ -19,6 +23,8 @@ from da3gs.errors import InputError
 _CORE = ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
          "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
 
+_BROKEN = (ValueError, OSError, EOFError, struct.error, zlib.error, MemoryError, KeyError, IndexError, TypeError)
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class StrangeSplats:
@@ -33,6 +39,10 @@ class StrangeSplats:
     harmonics: np.ndarray
     nonfinite: int
     """How many stored numbers are not finite."""
+    axes: str = ""
+    """What the file says of its axes, where the format has room for it."""
+    points: bool = False
+    """Whether the file holds points only: then nothing but the means is there."""
 
 
 def read_splats(path: Path) -> StrangeSplats:
@@ -50,16 +60,23 @@ def read_splats(path: Path) -> StrangeSplats:
             if start[:3] == b"ply":
                 return _compressed(path) if b"element chunk" in start else _standard(path)
             if start[:2] == b"\x1f\x8b":
-                return _spz(path)
+                with path.open("rb") as file:
+                    return _spz(path.name, file, path.stat().st_size)
+            if start.lstrip()[:15].lower() == b"<!doctype html>":
+                return _page(path)
+            if start[:4] == b"glTF":
+                return _points(path)
             if path.suffix.lower() == ".splat" and path.stat().st_size % 32 == 0:
                 return _antimatter(path)
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the spelling") from None
-    except (plyfile.PlyParseError, ValueError, OSError, EOFError, struct.error, zlib.error, MemoryError) as error:
+    except (plyfile.PlyParseError, *_BROKEN) as error:
         raise InputError(f"{path.name} is broken or cut short: {' '.join(str(error).split())[:120]}") from error
-    raise InputError(f"{path.name} is not a splat file that check knows (.ply, .compressed.ply, .splat, .spz)")
+    raise InputError(
+        f"{path.name} is not a splat file that check knows (.ply, .compressed.ply, .splat, .spz, .html, .glb)"
+    )
 
 
 def _elements(path: Path) -> dict[str, np.ndarray]:
@@ -98,13 +115,29 @@ def _standard(path: Path) -> StrangeSplats:
         opacities=1 / (1 + np.exp(-column["opacity"])),
         harmonics=harmonics,
         nonfinite=sum(int(np.count_nonzero(~np.isfinite(values))) for values in used),
+        axes=_axes(path),
     )
 
 
-def _activated(kind: str, harmonics: np.ndarray, **fields: np.ndarray) -> StrangeSplats:
-    arrays = {name: np.asarray(field, np.float32) for name, field in fields.items()}
-    bad = sum(int(np.count_nonzero(~np.isfinite(array))) for array in (harmonics, *arrays.values()))
-    return StrangeSplats(kind=kind, harmonics=np.asarray(harmonics, np.float32), nonfinite=bad, **arrays)
+def _axes(path: Path) -> str:
+    """The comment on the axes, if there is one."""
+    with path.open("rb") as file:
+        found = re.search(rb"^comment Axes: *(\w*)", file.read(1 << 16).partition(b"end_header")[0], re.M)
+    return found[1].decode("ascii").lower() if found else ""
+
+
+def _activated(kind: str, harmonics: np.ndarray, *, axes: str = "", **fields: np.ndarray) -> StrangeSplats:
+    arrays = {name: np.asarray(field, np.float32) for name, field in (*fields.items(), ("harmonics", harmonics))}
+    return StrangeSplats(
+        kind=kind,
+        means=arrays["means"],
+        scales=arrays["scales"],
+        quaternions=arrays["quaternions"],
+        opacities=arrays["opacities"],
+        harmonics=arrays["harmonics"],
+        nonfinite=sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays.values()),
+        axes=axes,
+    )
 
 
 def _antimatter(path: Path) -> StrangeSplats:
@@ -121,19 +154,67 @@ def _antimatter(path: Path) -> StrangeSplats:
     )
 
 
-def _spz(path: Path) -> StrangeSplats:
+def _page(path: Path) -> StrangeSplats:
+    """A page of ours holds an .spz in a script element that is no script."""
+    found: list[str] = []
+
+    class Reader(html.parser.HTMLParser):
+        inside = False
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.inside = tag == "script" and ("id", "splats") in attrs
+
+        def handle_data(self, data: str) -> None:
+            if self.inside:
+                found.append(data)
+
+        def handle_endtag(self, tag: str) -> None:
+            self.inside = False
+
+    Reader().feed(path.read_text("utf-8"))
+    packed = base64.b64decode("".join(found).strip(), validate=True)
+    if not packed:
+        raise InputError(f"{path.name} is a page without splats; check reads the pages that da3gs exports")
+    return _spz(path.name, io.BytesIO(packed), len(packed), kind=".html")
+
+
+def _points(path: Path) -> StrangeSplats:
+    """The centres in the first mesh of a binary glTF file, back in a PLY's axes."""
+    data = path.read_bytes()
+    length, kind = struct.unpack_from("<I4s", data, 12)
+    document = json.loads(data[20 : 20 + length])
+    if kind != b"JSON" or struct.unpack_from("<I", data, 8) != (len(data),):
+        raise InputError(f"{path.name} is cut short or no binary glTF file")
+    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]
+    view = document["bufferViews"][accessor["bufferView"]]
+    start = 28 + length + view.get("byteOffset", 0)
+    means = np.frombuffer(data, "<f4", 3 * accessor["count"], start).reshape(-1, 3) * np.array([1, -1, -1], np.float32)
+    none = np.zeros((0, 4), np.float32)
+    return StrangeSplats(
+        kind=".glb",
+        means=means,
+        scales=none,
+        quaternions=none,
+        opacities=none,
+        harmonics=none,
+        nonfinite=int(np.count_nonzero(~np.isfinite(means))),
+        points=True,
+    )
+
+
+def _spz(name: str, file: io.IOBase, size: int, kind: str = ".spz") -> StrangeSplats:
     """Niantic's, version 3, whose world is a PLY's after half a turn about x."""
-    with gzip.open(path) as stream:
+    with gzip.open(file) as stream:
         magic, version, count, degree, bits = struct.unpack("<4sIIBB2x", stream.read(16))
         if magic != b"NGSP" or version != 3 or degree > 3:
-            raise InputError(f"{path.name} is no .spz of version 3 that check knows")
+            raise InputError(f"{name} holds no .spz of version 3, the one that check knows")
         bands = degree * (degree + 2)
         widths = (9, 1, 3, 3, 4, 3 * bands)
-        if count * sum(widths) > path.stat().st_size * 1100:
-            raise InputError(f"{path.name} is cut short: {count} splats do not fit in it")
+        if count * sum(widths) > size * 1100:
+            raise InputError(f"{name} is cut short: {count} splats do not fit in it")
         fields = [np.frombuffer(stream.read(count * width), np.uint8).reshape(count, width) for width in widths]
         if stream.read(1):
-            raise InputError(f"{path.name} holds more than its {count} splats")
+            raise InputError(f"{name} holds more than its {count} splats")
     octets = [field.astype(np.int64) for field in fields]
     fixed = octets[0].reshape(count, 3, 3) @ np.array([1, 256, 65536])
     means = np.where(fixed >= 2**23, fixed - 2**24, fixed) / 2.0**bits
@@ -151,7 +232,7 @@ def _spz(path: Path) -> StrangeSplats:
     harmonics[:, 0] = (octets[2] / 255 - 0.5) / 0.15
     harmonics[:, 1:] = (octets[5].reshape(count, bands, 3) - 128) / 128
     return _activated(
-        ".spz",
+        kind,
         _turned_back(harmonics),
         means=means * [1, -1, -1],
         scales=np.exp(octets[3] / 16 - 10),
@@ -215,4 +296,5 @@ def _compressed(path: Path) -> StrangeSplats:
         scales=np.exp(np.column_stack([between(f"scale_{name}", scale[i]) for i, name in enumerate("xyz")])),
         quaternions=quaternions,
         opacities=alpha,
+        axes=_axes(path),
     )

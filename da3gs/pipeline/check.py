@@ -15,8 +15,10 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.arrays import load_arrays
 from da3gs.gaussians import Gaussians
+from da3gs.geometry.similarity import Similarity
 from da3gs.metrics.image import psnr
 from da3gs.pipeline._stranger import StrangeSplats, read_splats
+from da3gs.pipeline.axes import Frame, axes_of
 from da3gs.rendering import Backend, render
 
 BOUND_PLY = 60.0
@@ -48,6 +50,15 @@ class CheckReport:
     """The bound."""
     passed: bool
     """Some splats, every number finite, and no camera under the bound."""
+    format: str = ".ply"
+    """What the file is, by its content."""
+    degree: int | None = None
+    """Of its harmonics; None for points."""
+    precision: float | None = None
+    """In dB, of the worst camera, against the scene's own splats without the harmonics that the file leaves out: what
+    the format's fewer bits cost. None where there is no scene, or the file holds other splats than the scene."""
+    note: str | None = None
+    """What else is to be known, as a sentence."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -59,7 +70,12 @@ class CheckReport:
 
 
 def check(
-    path: Path | str, *, against: Path | str | None = None, min_psnr: float | None = None, backend: Backend = "auto"
+    path: Path | str,
+    *,
+    against: Path | str | None = None,
+    min_psnr: float | None = None,
+    frame: Frame | None = None,
+    backend: Backend = "auto",
 ) -> CheckReport:
     """Read a splat file as a stranger would, render a scene's reference cameras with it, and compare.
 
@@ -70,6 +86,7 @@ def check(
         path: a scene folder, or a splat file.
         against: the scene whose references to compare with; a folder's own by default.
         min_psnr: the bound in dB; by default 60 for .ply and 45 for other formats.
+        frame: the axes that the file was exported in; by default what its comments say, else OpenCV's.
         backend: of the rendering.
 
     Raises:
@@ -88,16 +105,31 @@ def check(
         raise InputError(f"{scene} is not a scene folder; --against wants one")
     reference = None if scene is None else _reference(scene)
     splats = read_splats(path if folder is None else folder / "scene.ply")
-    scores = None
-    if reference is not None and len(splats.means):
-        scores = _scores(splats, *reference, backend)
+    axes = axes_of(frame or _stated(splats.axes))
+    scores, precision = None, None
+    if reference is not None and len(splats.means) and not splats.points:
+        cameras = reference[0].transformed(axes)
+        scores = _scores(splats, cameras, reference[1], backend)
+        if scene is not None and folder is None and splats.kind != ".ply":
+            precision = _precision(splats, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
-    return _report(path, splats, scores, bound)
+    return _report(path, splats, scores, bound, precision)
 
 
-def _report(path: Path, splats: StrangeSplats, scores: list[float] | None, bound: float) -> CheckReport:
+def _stated(axes: str) -> Frame:
+    """The frame that a file's own words name."""
+    match axes:
+        case "opengl" | "supersplat":
+            return axes
+        case _:
+            return "opencv"
+
+
+def _report(
+    path: Path, splats: StrangeSplats, scores: list[float] | None, bound: float, precision: float | None
+) -> CheckReport:
     finite = splats.means[np.isfinite(splats.means).all(1)]
-    worst = None if scores is None else min(scores, key=lambda score: -math.inf if math.isnan(score) else score)
+    worst = None if scores is None else _worst(scores)
     good = worst is None or (math.isfinite(worst) and worst >= bound)
     return CheckReport(
         file=path.name,
@@ -108,15 +140,44 @@ def _report(path: Path, splats: StrangeSplats, scores: list[float] | None, bound
         psnr_cameras=None if scores is None else tuple(round(score, 3) for score in scores),
         min_psnr=bound,
         passed=bool(len(splats.means)) and splats.nonfinite == 0 and good,
+        format=splats.kind,
+        degree=None if splats.points else round(splats.harmonics.shape[1] ** 0.5) - 1,
+        precision=None if precision is None else round(precision, 3),
+        note=_POINTS if splats.points else None,
     )
 
 
+_POINTS = "these are points, not splats: there is nothing to render, so only their positions were checked"
+
+
+def _worst(scores: list[float]) -> float:
+    return min(scores, key=lambda score: -math.inf if math.isnan(score) else score)
+
+
+def _precision(
+    splats: StrangeSplats, scene: Path, cameras: Cameras, axes: Similarity, backend: Backend
+) -> float | None:
+    """The file against the scene's own splats with as many harmonics, if it holds as many splats."""
+    own = read_splats(scene / "scene.ply")
+    if len(own.means) != len(splats.means):
+        return None
+    bands = min(own.harmonics.shape[1], splats.harmonics.shape[1])
+    own = dataclasses.replace(own, harmonics=own.harmonics[:, :bands])
+    with torch.no_grad():
+        gaussians = _tensors(own).transformed(axes)
+        color = torch.stack([render(gaussians, cameras[i], backend=backend).color.cpu() for i in range(len(cameras))])
+    return _worst(_scores(splats, cameras, color, backend))
+
+
+def _tensors(splats: StrangeSplats) -> Gaussians:
+    return Gaussians(**{name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS})
+
+
 def _scores(splats: StrangeSplats, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
-    tensor = {name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS}
-    scores = []
+    gaussians, scores = _tensors(splats), []
     with torch.no_grad():
         for index in range(len(cameras)):
-            again = render(Gaussians(**tensor), cameras[index], backend=backend).color.cpu()
+            again = render(gaussians, cameras[index], backend=backend).color.cpu()
             scores.append(float(psnr(again, color[index].float())))
     return scores
 

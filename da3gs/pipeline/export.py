@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, assert_never
-
-import torch
 
 from da3gs._files import atomic_folder, check_output
-from da3gs._scene_write import ply_lines, scene_frames, write_cameras
+from da3gs._scene_write import ply_lines, scene_frames, vertical_axis, write_cameras
 from da3gs.errors import InputError
-from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians
+from da3gs.formats import POINTS_SUFFIX, SPLAT_SUFFIXES, load_gaussians, save_gaussians
 from da3gs.formats.compressed_ply import save_compressed_ply
+from da3gs.formats.html import save_html
 from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
-from da3gs.geometry.similarity import Similarity
+from da3gs.pipeline.axes import WORDS, Frame, turned, turned_scene
 from da3gs.pipeline.clean import Limits, cleaned
 from da3gs.pipeline.depth_export import export_depth, write_depth
+from da3gs.pipeline.page import page_note, page_views
 from da3gs.scene import Scene, load_scene
 
-Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
-"""Whose axes: x right, y down, z forward (opencv, colmap); y up, z back (opengl); x left, y up (supersplat)."""
-
-SUFFIXES = (*SPLAT_SUFFIXES, "/")
+SUFFIXES = (*SPLAT_SUFFIXES, POINTS_SUFFIX, "/")
 """What an output may be; ``/`` is a folder."""
 
 
@@ -37,7 +32,10 @@ def export(
     limits: Limits | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write splats as ``.ply``, ``.compressed.ply``, ``.splat`` or ``.spz``, or a scene's cameras as a folder.
+    """Write splats as ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz`` or ``.html``, or cameras as a folder.
+
+    ``.html`` is a page that opens at the first photo's camera, from disk and without a network; ``.glb`` gets points in
+    place of splats, for programs that know no others.
 
     A folder gets ``cameras.json`` (Inria), ``transforms.json`` (nerfstudio), ``sparse/0`` (COLMAP) and, where the scene
     has depth, ``depth/`` (16-bit PNG with its scale in ``depth.json``, float32 ``.npy``, colour preview: see
@@ -66,59 +64,34 @@ def export(
         if not isinstance(opened, Scene):
             raise InputError("a folder of cameras needs a scene folder; splats alone have none: name a file to write")
         return _export_folder(turned_scene(opened, frame), Path(output), overwrite=overwrite)
-    comments: Sequence[str] = ()
     if isinstance(opened, Scene):
-        comments, gaussians = _comments(opened, frame), _kept(opened, limits)
-    else:
-        gaussians = _kept_bare(opened, limits)
-    gaussians = with_degree(turned(gaussians, frame), degree)
-    if suffix == ".ply":
-        save_ply(gaussians, output, overwrite=overwrite, comments=comments)
-    elif suffix == ".compressed.ply":
-        save_compressed_ply(gaussians, output, overwrite=overwrite, comments=comments)
-    else:
-        save_gaussians(gaussians, output, overwrite=overwrite)
-    return len(gaussians)
+        kept = opened.gaussians.masked(cleaned(opened.gaussians, opened.provenance, limits)[0])
+        scene = turned_scene(dataclasses.replace(opened, gaussians=with_degree(kept, degree)), frame)
+        _write_scene_splats(scene, suffix, Path(output), overwrite=overwrite)
+        return len(kept)
+    kept = opened.masked(cleaned(opened, None, limits)[0])
+    save_gaussians(turned(with_degree(kept, degree), frame), output, overwrite=overwrite)
+    return len(kept)
 
 
-def axes_of(frame: Frame) -> Similarity:
-    """The rotation from the scene's axes (OpenCV's) to another program's."""
-    match frame:
-        case "opencv" | "colmap":
-            signs = (1.0, 1.0, 1.0)
-        case "opengl":
-            signs = (1.0, -1.0, -1.0)
-        case "supersplat":
-            signs = (-1.0, -1.0, 1.0)
-        case other:
-            assert_never(other)
-    rotation = torch.diag(torch.tensor(signs, dtype=torch.float64))
-    return Similarity(
-        scale=torch.ones((), dtype=torch.float64), rotation=rotation, translation=torch.zeros(3, dtype=torch.float64)
-    )
-
-
-def turned(gaussians: Gaussians, frame: Frame) -> Gaussians:
-    """The splats in the axes of another program."""
-    return gaussians if frame in ("opencv", "colmap") else gaussians.transformed(axes_of(frame))
-
-
-def turned_scene(scene: Scene, frame: Frame) -> Scene:
-    """The scene in the axes of another program: splats, cameras, and the poses that the caller gave."""
-    if frame in ("opencv", "colmap"):
-        return scene
-    similarity = axes_of(frame)
-    given = scene.cam_to_world_given
-    if given is not None:
-        given = similarity.apply_to_cameras(torch.from_numpy(given).double()).numpy()
-    offset = (similarity.rotation @ torch.tensor(scene.offset, dtype=torch.float64)).tolist()
-    return dataclasses.replace(
-        scene,
-        gaussians=turned(scene.gaussians, frame),
-        cameras=scene.cameras.transformed(similarity),
-        cam_to_world_given=given,
-        offset=(offset[0], offset[1], offset[2]),
-    )
+def _write_scene_splats(scene: Scene, suffix: str, output: Path, *, overwrite: bool) -> None:
+    """The splats with what the scene knows beside them, as far as the format has room for it."""
+    match suffix:
+        case ".ply":
+            save_ply(scene.gaussians, output, overwrite=overwrite, comments=_comments(scene))
+        case ".compressed.ply":
+            save_compressed_ply(scene.gaussians, output, overwrite=overwrite, comments=_comments(scene))
+        case ".html":
+            save_html(
+                scene.gaussians,
+                output,
+                views=page_views(scene),
+                up=vertical_axis(scene),
+                note=page_note(scene.record),
+                overwrite=overwrite,
+            )
+        case _:
+            save_gaussians(scene.gaussians, output, overwrite=overwrite)
 
 
 def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
@@ -133,26 +106,10 @@ def _opened(source: Path | str) -> Scene | Gaussians:
     return load_scene(path) if path.is_dir() else load_gaussians(path)
 
 
-def _kept(scene: Scene, limits: Limits | None) -> Gaussians:
-    return scene.gaussians.masked(cleaned(scene.gaussians, scene.provenance, limits)[0])
-
-
-def _kept_bare(gaussians: Gaussians, limits: Limits | None) -> Gaussians:
-    return gaussians.masked(cleaned(gaussians, None, limits)[0])
-
-
-def _comments(scene: Scene, frame: Frame) -> list[str]:
+def _comments(scene: Scene) -> list[str]:
     """The header's comments, told in the axes that are written."""
-    if frame in ("opencv", "colmap"):
-        return ply_lines(scene)
-    turned_frame = {**(scene.record.get("frame") or {})}
-    up = turned_frame.get("vertical_axis")
-    if up is not None:
-        axis = axes_of(frame).rotation @ torch.tensor(up, dtype=torch.float64)
-        turned_frame["vertical_axis"] = (axis + 0.0).tolist()
-    lines = ply_lines(dataclasses.replace(scene, record={**scene.record, "frame": turned_frame}))
-    words = {"opengl": "OpenGL (x right, y up, z back)", "supersplat": "SuperSplat (x left, y up, z forward)"}
-    return [f"Axes: {words[frame]}" if line.startswith("Axes:") else line for line in lines]
+    words = WORDS.get(str((scene.record.get("frame") or {}).get("axes")), WORDS["opencv"])
+    return [f"Axes: {words}" if line.startswith("Axes:") else line for line in ply_lines(scene)]
 
 
 def _export_folder(scene: Scene, path: Path, *, overwrite: bool) -> int:

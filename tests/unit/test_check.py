@@ -11,12 +11,14 @@ import plyfile
 import pytest
 import torch
 
+from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians
 from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline._stranger import read_splats
 from da3gs.pipeline.check import check
+from da3gs.pipeline.export import export
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 
@@ -156,7 +158,7 @@ def test_both_readers_see_the_same(tmp_path: Path, suffix: str, bands: int) -> N
         np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize(("suffix", "bands"), [(".spz", 9), (".compressed.ply", 9), (".splat", 1)])
+@pytest.mark.parametrize(("suffix", "bands"), [(".spz", 9), (".compressed.ply", 9), (".splat", 1), (".html", 16)])
 def test_small_formats_against_a_scene(tmp_path: Path, suffix: str, bands: int) -> None:
     splats = small_gaussians(bands=bands).map(lambda t: t.clamp(-1.7, 1.7))  # colours that a byte can hold
     dataclasses.replace(small_scene(), gaussians=splats).save(tmp_path / "scene")
@@ -164,6 +166,58 @@ def test_small_formats_against_a_scene(tmp_path: Path, suffix: str, bands: int) 
     report = check(tmp_path / f"a{suffix}", against=tmp_path / "scene")
     assert report.min_psnr == 45
     assert report.passed
+    assert report.format == suffix
+    assert report.degree == round(bands**0.5) - 1
+    assert report.precision == pytest.approx(report.psnr, abs=0.3)  # the reference has half precision, that is all
+
+
+def test_what_a_format_leaves_out_is_told_apart_from_its_precision(folder: Path, tmp_path: Path) -> None:
+    splats = small_gaussians().map(lambda t: t.clamp(-1.7, 1.7))
+    dataclasses.replace(small_scene(), gaussians=splats).save(tmp_path / "other")
+    save_gaussians(splats, tmp_path / "a.splat")
+    report = check(tmp_path / "a.splat", against=tmp_path / "other")
+    assert report.degree == 0
+    assert not report.passed  # the harmonics are gone
+    assert report.psnr < 40
+    assert report.precision > 45
+    said = check_lines(report)
+    assert f".splat with harmonics up to degree 0: its precision alone gives {report.precision:.2f} dB" in said
+    save_gaussians(splats.masked(torch.arange(299)), tmp_path / "fewer.spz")
+    assert check(tmp_path / "fewer.spz", against=tmp_path / "other").precision is None
+
+
+@pytest.mark.parametrize("frame", ["opencv", "opengl", "colmap", "supersplat"])
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".html"])
+def test_files_in_other_axes(folder: Path, tmp_path: Path, suffix: str, frame: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    export(folder, path, frame=frame)
+    stated = check(path, against=folder, frame=frame).psnr
+    assert stated > 37
+    unstated = check(path, against=folder).psnr
+    if suffix.endswith("ply") or frame in ("opencv", "colmap"):
+        assert unstated == stated  # the comments say it
+    else:
+        assert unstated < 30
+
+
+def test_points(folder: Path, tmp_path: Path) -> None:
+    save_gaussians(small_gaussians(), tmp_path / "a.glb")
+    report = check(tmp_path / "a.glb", against=folder)
+    assert (report.splats, report.psnr, report.precision, report.degree) == (300, None, None, None)
+    assert report.passed
+    assert "points, not splats" in report.note
+    np.testing.assert_allclose(report.bounds, check(folder).bounds, atol=1e-6)
+    assert any("points, not splats" in line for line in check_lines(report))
+    for data in (b"glTF", (tmp_path / "a.glb").read_bytes()[:-9], b"glTF" + bytes(40)):
+        (tmp_path / "b.glb").write_bytes(data)
+        with pytest.raises(InputError, match="cut short"):
+            check(tmp_path / "b.glb")
+
+
+def test_pages_of_others(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<!doctype html><p>hello</p>")
+    with pytest.raises(InputError, match="a page without splats"):
+        check(tmp_path / "a.html")
 
 
 @pytest.mark.parametrize("suffix", [".spz", ".compressed.ply", ".splat"])

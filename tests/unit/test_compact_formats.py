@@ -24,7 +24,7 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.pipeline._stranger import read_splats
 from tests.small_scene import small_gaussians
 
-COMPACT = (".splat", ".spz", ".compressed.ply")
+COMPACT = (".splat", ".spz", ".compressed.ply", ".html")
 
 
 def turn(a: Gaussians, b: Gaussians) -> torch.Tensor:
@@ -56,6 +56,7 @@ def test_round_trip(tmp_path: Path, suffix: str, bands: int) -> None:
     assert len(again) == 700
     bound = {  # means, log scales, rotations, opacities, constant harmonic, other harmonics: half a step, and rounding
         ".splat": (0, 1e-6, 0.02, 0.5 / 255, 1e9, 0),
+        ".html": (0.5 / 2**20, 0.5 / 16, 0.006, 0.5 / 255, 0.5 / (0.15 * 255), 0.5 / 128),
         ".spz": (0.5 / 2**20, 0.5 / 16, 0.006, 0.5 / 255, 0.5 / (0.15 * 255), 0.5 / 128),
         ".compressed.ply": (4.0 / 1023 / 2, 4.0 / 1023 / 2, 0.005, 0.5 / 255, 0.03, 0.5 / 32),
     }[suffix]
@@ -77,8 +78,9 @@ def test_round_trip(tmp_path: Path, suffix: str, bands: int) -> None:
 @pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
 def test_the_same_splats_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):
-        save_gaussians(small_gaussians(), tmp_path / f"{name}{suffix}")
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+        (tmp_path / name).mkdir()
+        save_gaussians(small_gaussians(), tmp_path / name / f"x{suffix}")
+    assert (tmp_path / "a" / f"x{suffix}").read_bytes() == (tmp_path / "b" / f"x{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
@@ -242,6 +244,10 @@ BROKEN = {
     "spz long": (".spz", lambda data: spz(data=21), "more bytes than its 1 splats"),
     "spz huge": (".spz", lambda data: spz(count=2**32 - 1), "4294967295 splats do not fit"),
     "spz bomb": (".spz", lambda data: spz(count=1, data=50_000_000), "more bytes than its 1 splats"),
+    "page cut": (".html", lambda data: data[: len(data) // 3], "splats are missing"),
+    "page garbled": (".html", lambda data: data.replace(b'id="splats">\n', b'id="splats">\nab-'), "splats are missing"),
+    "page odd": (".html", lambda data: data.replace(b'id="splats">\n', b'id="splats">\na'), "not base64"),
+    "page of others": (".html", lambda data: data.replace(b"da3gs splat page", b"another"), "not a splat file"),
     "compressed cut": (".compressed.ply", lambda data: data[:-1], "cut short"),
     "compressed longer": (".compressed.ply", lambda data: data + b"1", "longer than it should be"),
     "compressed count": (".compressed.ply", changed(b"vertex 300", b"vertex 900"), "900 splats in 2 chunks"),
@@ -301,7 +307,8 @@ def test_an_existing_file_stays(tmp_path: Path, suffix: str) -> None:
 def test_other_dtypes(tmp_path: Path) -> None:
     splats = small_gaussians().to(dtype=torch.float64)
     for suffix in COMPACT:
-        save_gaussians(splats, tmp_path / f"a{suffix}")
-        half = dataclasses.replace(splats, harmonics=splats.harmonics.requires_grad_())
-        save_gaussians(half, tmp_path / f"b{suffix}")
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+        path = tmp_path / f"a{suffix}"
+        save_gaussians(splats, path)
+        before = path.read_bytes()
+        save_gaussians(dataclasses.replace(splats, harmonics=splats.harmonics.requires_grad_()), path, overwrite=True)
+        assert path.read_bytes() == before

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from da3gs._scene_write import vertical_axis
 from da3gs.errors import InputError
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians
 from da3gs.formats.colmap import load_colmap
 from da3gs.formats.inria import load_inria
 from da3gs.formats.ply import ply_comments
 from da3gs.formats.transforms import load_transforms
+from da3gs.metrics.image import psnr
+from da3gs.pipeline.axes import turned_scene
 from da3gs.pipeline.check import check
 from da3gs.pipeline.clean import Limits
-from da3gs.pipeline.export import axes_of, export, turned_scene
+from da3gs.pipeline.export import export
 from da3gs.rendering import render
 from da3gs.scene import Scene, load_scene
-from tests.small_scene import small_gaussians, small_scene_folder
+from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 
 @pytest.fixture
@@ -34,18 +38,43 @@ def test_every_splat_format(folder: Path, suffix: str) -> None:
     assert len(load_gaussians(path)) == 300
     if suffix != ".splat":  # which has no harmonics
         assert check(path, against=folder).psnr >= (60 if suffix == ".ply" else 38)
+    export(folder, path, overwrite=True)
+
+
+@pytest.mark.parametrize("frame", ["opencv", "opengl", "colmap", "supersplat"])
+def test_other_axes_show_the_same_pictures(tmp_path: Path, frame: str) -> None:
+    """Splats, cameras and harmonics of degree 3 turn together: every photo's picture stays, from every written file."""
+    scene = dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=16))
+    export(scene, tmp_path / "a.ply", frame=frame)
+    export(scene, tmp_path / "cameras", frame=frame)
+    splats = load_gaussians(tmp_path / "a.ply")
+    inria = load_inria(tmp_path / "cameras" / "cameras.json").world_to_cam
+    poses = [frame.cam_to_world for frame in load_transforms(tmp_path / "cameras" / "transforms.json").frames]
+    colmap = [image.world_to_cam() for image in load_colmap(tmp_path / "cameras" / "sparse" / "0").images]
+    points = load_colmap(tmp_path / "cameras" / "sparse" / "0").points
+    assert np.abs(np.asarray(points.positions)[:, None] - splats.means.numpy()[None]).max(-1).min(1).max() < 1e-5
+    for index in range(4):
+        expected = render(scene.gaussians, scene.cameras[index]).color
+        for world_to_cam in (inria[index], np.linalg.inv(poses[index]), colmap[index]):
+            camera = dataclasses.replace(
+                scene.cameras[index], world_to_cam=torch.as_tensor(np.asarray(world_to_cam)).float()
+            )
+            assert psnr(render(splats, camera).color, expected) > 80
 
 
 @pytest.mark.parametrize("frame", ["opengl", "supersplat"])
-def test_other_axes_show_the_same_pictures(folder: Path, frame: str) -> None:
-    scene = load_scene(folder)
-    export(scene, folder.parent / "a.ply", frame=frame)
-    cameras = scene.cameras.transformed(axes_of(frame))
-    picture = render(load_gaussians(folder.parent / "a.ply"), cameras[1]).color
-    assert torch.allclose(picture, render(scene.gaussians, scene.cameras[1]).color, atol=2e-3)
-    comments = ply_comments(folder.parent / "a.ply")
-    assert "Vertical axis: 0 1 0" in comments
-    assert any(line.startswith(f"Axes: {'OpenGL' if frame == 'opengl' else 'SuperSplat'}") for line in comments)
+def test_the_comments_speak_of_the_axes_that_are_written(folder: Path, frame: str) -> None:
+    for suffix in (".ply", ".compressed.ply"):
+        export(folder, folder.parent / f"a{suffix}", frame=frame)
+        comments = ply_comments(folder.parent / f"a{suffix}")
+        assert "Vertical axis: 0 1 0" in comments
+        assert any(line.startswith(f"Axes: {'OpenGL' if frame == 'opengl' else 'SuperSplat'}") for line in comments)
+
+
+def test_a_scene_in_memory_knows_its_turned_up_side() -> None:
+    scene = small_scene()  # whose record names no axis yet
+    assert vertical_axis(scene) == [0, -1, 0]
+    assert vertical_axis(turned_scene(scene, "opengl")) == [0, 1, 0]
 
 
 def test_fewer_harmonics(folder: Path) -> None:
@@ -94,9 +123,14 @@ def test_a_folder_in_other_axes(folder: Path) -> None:
 
 def test_outputs_that_cannot_be(folder: Path) -> None:
     out = folder.parent
-    (out / "mine.ply").write_text("mine")
+    mine = [out / f"mine.{kind}" for kind in ("ply", "html", "glb")]
+    for path in mine:
+        path.write_text("mine")
     for source, output, overwrite, message in (
         (folder, out / "a.obj", False, "no suffix"),
+        (folder, out / "a.sog", False, "no suffix"),
+        (folder, out / "mine.html", True, "not a .html file"),
+        (folder, out / "mine.glb", True, "not a .glb file"),
         (folder, out / "mine.ply", False, "exists already"),
         (folder, out / "mine.ply", True, "leaves it alone"),
         (folder, folder / "scene.ply", True, "inside the input"),
@@ -106,5 +140,5 @@ def test_outputs_that_cannot_be(folder: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             export(source, output, overwrite=overwrite)
-    assert (out / "mine.ply").read_text() == "mine"
-    assert {path.name for path in out.iterdir()} == {"scene", "mine.ply"}
+    assert all(path.read_text() == "mine" for path in mine)
+    assert {path.name for path in out.iterdir()} == {"scene", *(path.name for path in mine)}

@@ -115,14 +115,6 @@ def _matrix(client: Any) -> np.ndarray:
     return matrix
 
 
-def test_the_exact_picture(page: Any, viewer: Viewer) -> None:
-    opened(page, viewer)
-    page.get_by_role("button", name="Render here").click()
-    page.get_by_text("Exact picture, 960 x 600").wait_for()
-    page.get_by_role("button", name="Close").click()
-    page.get_by_text("Exact picture, 960 x 600").wait_for(state="hidden")
-
-
 def test_frustums_can_be_hidden_and_names_are_only_text(page: Any, viewer: Viewer) -> None:
     client, _ = opened(page, viewer)
     handles = viewer.frustums._handles[client.client_id]
@@ -130,7 +122,7 @@ def test_frustums_can_be_hidden_and_names_are_only_text(page: Any, viewer: Viewe
     page.get_by_label("Photo frustums").click()
     wait_for(lambda: not any(handle.visible for handle in handles), "all frustums to be hidden")
     page.get_by_role("button", name="Previous").click()  # from the first photo to the last, with the strange name
-    wait_for(lambda: viewer.panel.photo.value.endswith(STRANGE), "the last photo")
+    wait_for(lambda: viewer.panel.photos.photo.value.endswith(STRANGE), "the last photo")
     time.sleep(1)
     assert page.title() != "owned"
     assert page.locator("img[src='x']").count() == 0

@@ -47,7 +47,7 @@ def page_url(host: str, port: int) -> str:
     >>> page_url("0.0.0.0", 8080), page_url("::1", 8080)
     ('http://127.0.0.1:8080', 'http://[::1]:8080')
     """
-    if host in ("0.0.0.0", "::", ""):
+    if is_wildcard(host):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -58,5 +58,15 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a server on ``host`` listens on every address of the machine."""
+    if not host:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False

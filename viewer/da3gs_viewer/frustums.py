@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     import viser
 
 COLOR = (255, 140, 40)
-SHARE = 0.07
+SHARE = 0.05
 """How far the picture of a frustum stands from its tip, at most, as a share of the distance to what the photo shows."""
-SPACING = 0.5
+SPACING = 0.25
 """The same as a share of the distance to the next photo's camera."""
+TOO_NEAR = 2.0
+"""Times its size from a camera a frustum is hidden there: it would only stand in the way."""
 
 
 class Frustums:
@@ -56,6 +58,18 @@ class Frustums:
 
     def add(self, client: viser.ClientHandle) -> None:
         """Show them in a browser that has connected."""
+        self._put(client)
+        client.camera.on_update(lambda camera: self._update(client.client_id, camera.position))
+
+    def replace(self, viewpoints: Sequence[Viewpoint], clients: Sequence[viser.ClientHandle]) -> None:
+        """Show them elsewhere, after the world has moved."""
+        self._viewpoints = viewpoints
+        self._centers = np.array([view.position for view in viewpoints]).reshape(-1, 3)
+        self.size = self._fitting_size()
+        for client in clients:
+            self._put(client)
+
+    def _put(self, client: viser.ClientHandle) -> None:
         hidden = self._stood_in(client.camera.position)
         handles = []
         for index, (view, thumbnail) in enumerate(zip(self._viewpoints, self._thumbnails, strict=True)):
@@ -76,7 +90,6 @@ class Frustums:
             handles.append(handle)
         with self._lock:
             self._handles[client.client_id] = handles
-        client.camera.on_update(lambda camera: self._update(client.client_id, camera.position))
 
     def remove(self, client: viser.ClientHandle) -> None:
         """Forget a browser that has gone."""
@@ -98,4 +111,4 @@ class Frustums:
                     handle.visible = visible
 
     def _stood_in(self, position: ndarray) -> list[bool]:
-        return [bool(near) for near in np.linalg.norm(self._centers - position, axis=-1) < self.size]
+        return [bool(near) for near in np.linalg.norm(self._centers - position, axis=-1) < TOO_NEAR * self.size]

@@ -221,6 +221,10 @@ def _same_kind(path: Path, suffix: str) -> bool:
             return path.stat().st_size % 32 == 0
         case ".png":
             return start.startswith(b"\x89PNG")
+        case ".jpg" | ".jpeg":
+            return start.startswith(b"\xff\xd8\xff")
+        case ".webp":
+            return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
         case ".gif":
             return start.startswith(b"GIF8")
         case ".mp4":

@@ -17,26 +17,28 @@ MAX_SIDE = 16384
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Render(Command):
-    """Render a video (.mp4, .gif), one picture (.png) or a folder of frames of a scene.
+    """Render a video (.mp4, .gif, .webp), one picture (.png, .jpg) or a folder of frames of a scene.
 
-    Without --size the video has the photos' size. A folder has no suffix, or a trailing slash.
+    Without --size the video has the photos' or the path file's size. A folder has no suffix, or a trailing slash.
     """
 
     source: Annotated[Positional[str], option("SCENE|FILE.ply", hint="")]
     """A scene folder, or a splat file."""
-    output: Annotated[str, option("OUT.mp4|OUT.gif|OUT.png|OUT_DIR", "-o", hint="(required)")]
+    output: Annotated[str, option("OUT.mp4|OUT.gif|OUT.webp|OUT.png|OUT.jpg|OUT_DIR", "-o", hint="(required)")]
     """What to write; the suffix says what."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
-    path: Annotated[str, option("NAME")] = "wander"
-    """How the camera moves: wander, spiral, orbit, ellipse, interpolate, inputs, or one of the official ways."""
+    path: Annotated[str, option("NAME|FILE")] = "wander"
+    """How the camera moves: wander, spiral, orbit, ellipse, interpolate, inputs; the official smooth,
+    interpolate_smooth, extend, dolly_zoom, wobble_inter; or a file: nerfstudio or nerfview camera path, Inria
+    cameras.json, transforms.json, COLMAP folder, SuperSplat settings.json (told apart by content)."""
     camera: Annotated[str | None, option("NAME|INDEX", hint="")] = None
     """One of the scene's cameras instead of a path."""
     size: Annotated[str | None, option("WxH", hint="")] = None
     """Size of the picture in pixels."""
-    fps: Annotated[float, option("F")] = 24.0
+    fps: Annotated[float | None, option("F", hint="(default: 24, or the path file's)")] = None
     """Frames a second of a video."""
-    seconds: Annotated[float | None, option("S", hint="(default: 4)")] = None
+    seconds: Annotated[float | None, option("S", hint="(default: 4, or the path file's)")] = None
     """Length of a video."""
     depth: Switch = False
     """Depth instead of colour: colour-mapped in a video, float32 .npy in a folder."""
@@ -48,6 +50,8 @@ class Render(Command):
     """What renders."""
     antialias: Switch = False
     """Splats smaller than a pixel grow fainter instead of larger."""
+    frames: Literal["png", "jpg", "webp"] = "png"
+    """What the pictures in a folder are: png and webp without loss, jpg smaller."""
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
@@ -56,9 +60,11 @@ class Render(Command):
         background = None if self.background is None else parse_color(self.background)
         from da3gs.cli._scenes import open_scene
         from da3gs.pipeline.render_path import SUFFIXES, render_path
+        from da3gs.rendering import PATH_NAMES
         from da3gs.scene import check_output
 
-        check_output(self.output, overwrite=self.overwrite, inputs=[self.source], suffixes=SUFFIXES)
+        inputs = [self.source] if self.path in PATH_NAMES else [self.source, self.path]
+        check_output(self.output, overwrite=self.overwrite, inputs=inputs, suffixes=SUFFIXES)
         with session.progress() as progress:
             written = render_path(
                 open_scene(self.source),
@@ -73,6 +79,7 @@ class Render(Command):
                 background=background,
                 backend=self.backend,
                 antialias=self.antialias,
+                frames=self.frames,
                 overwrite=self.overwrite,
                 progress=progress,
             )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -21,36 +20,35 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.geometry.projection import rigid_inverse
-from da3gs.rendering import PATH_NAMES, Backend, PathName, Rendering, camera_path, render
-from da3gs.rendering.trajectories import home_of
+from da3gs.keyframes import MAX_FRAMES
+from da3gs.pipeline.flight import file_flight, is_path_file, named_flight, preview
+from da3gs.rendering import Backend, Rendering, render
 from da3gs.scene import Scene
 
-SUFFIXES = (".mp4", ".gif", ".png", "/")
+SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".jpg", ".jpeg", "/")
 """What can be written; ``/`` is a folder of frames."""
 
-_MAX_FRAMES = 100_000
-_PREVIEW_SIDE = 160
-_MOST_UNSEEN = 0.015
-"""How much less of the picture may be covered than in the central photo."""
-_NEAREST = 0.3
-"""How near a path may come to things, in units of how near the central photo is to its nearest."""
+FrameFormat = Literal["png", "jpg", "webp"]
+"""What the pictures in a folder are."""
+
+_FPS = 24.0
 
 
 def render_path(
     scene: Scene | Gaussians,
     output: Path | str,
     *,
-    path: str = "wander",
+    path: str | Path = "wander",
     camera: str | int | None = None,
     size: tuple[int, int] | None = None,
-    fps: float = 24.0,
+    fps: float | None = None,
     seconds: float | None = None,
     depth: bool = False,
     mask: bool = False,
     background: tuple[float, float, float] | None = None,
     backend: Backend = "auto",
     antialias: bool = False,
+    frames: FrameFormat = "png",
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> int:
@@ -61,35 +59,34 @@ def render_path(
 
     Args:
         scene: a scene, or splats alone, which are looked at from the origin or, if that sees little, from outside.
-        output: ``.mp4``, ``.gif``, ``.png`` (the first frame) or a folder (no suffix, or a trailing slash).
-        path: one of ``da3gs.rendering.PATH_NAMES``.
+        output: a video (``.mp4``, ``.gif``, ``.webp``), one picture, the first frame (``.png``, ``.jpg``; ``.webp``
+            with ``camera``), or a folder (no suffix, or a trailing slash).
+        path: one of ``da3gs.rendering.PATH_NAMES``, or a file: nerfstudio's or nerfview's camera path, Inria's
+            cameras.json, transforms.json, a COLMAP folder, SuperSplat's settings.json; told apart by content.
         camera: name or index of one of the scene's cameras, for one picture instead of a path.
-        size: width and height; the photos' size when absent. Another shape shows less of the sides, not more.
-        fps: frames a second.
-        seconds: length; 4 when absent. The official modes have a length of their own.
+        size: width and height; the path file's or the photos' size when absent. Another shape shows less of the sides,
+            not more.
+        fps: frames a second; the path file's, or 24, when absent.
+        seconds: length; the path file's, or 4, when absent. The official modes have a length of their own.
         depth: expected depth instead of colour: colour-mapped (near is red), or float32 .npy files in a folder.
         mask: coverage (alpha) instead of colour.
         background: colour behind the splats, black when absent.
+        frames: what the pictures in a folder are.
         progress: told the frames done.
 
     Raises:
-        InputError: the output may not be written, or an argument or the scene does not allow a path.
+        InputError: the output may not be written, or an argument, the scene or the path file does not allow a path.
     """
     suffix = check_output(output, overwrite=overwrite, suffixes=SUFFIXES)
     if depth and mask:
         raise InputError("depth and mask exclude each other; ask for one of them")
     gaussians = scene.gaussians if isinstance(scene, Scene) else scene
-    photos = scene.cameras if isinstance(scene, Scene) else _outside_camera(gaussians)
-    if size is not None:
-        photos = _fitted(photos, *size)
+    single = suffix in (".png", ".jpg", ".jpeg") or (suffix == ".webp" and camera is not None)
+    cameras, rate = _cameras(scene, path, camera, size, fps, seconds, backend, each=single or suffix == "/")
     if suffix == ".mp4":
-        photos = dataclasses.replace(photos, height=max(photos.height // 2 * 2, 2), width=max(photos.width // 2 * 2, 2))
-    if camera is not None:
-        cameras = photos[[_camera_index(scene, camera)]]
-    else:
-        frames = len(photos) if path == "inputs" and suffix in ("/", ".png") else _frame_count(fps, seconds)
-        cameras = _path(gaussians, photos, path, frames, backend)
-    if suffix == ".png":
+        height, width = max(cameras.height // 2 * 2, 2), max(cameras.width // 2 * 2, 2)
+        cameras = dataclasses.replace(cameras, height=height, width=width)
+    if single:
         cameras = cameras[:1]
 
     def draw(index: int) -> Rendering:
@@ -99,33 +96,58 @@ def render_path(
         return picture
 
     target = Path(output)
-    match suffix:
-        case "/":
-            with atomic_folder(target, overwrite=overwrite) as folder:
-                for index in range(len(cameras)):
-                    _save_frame(folder / f"frame_{index:05d}", draw(index), depth=depth, mask=mask)
-        case ".png":
-            to_bytes = _to_bytes(gaussians, cameras, depth, mask, backend)
-            with atomic_file(target, overwrite=overwrite) as temporary:
-                Image.fromarray(to_bytes(draw(0))).save(temporary, compress_level=3)
-        case _:
+    if suffix == "/":
+        with atomic_folder(target, overwrite=overwrite) as folder:
+            for index in range(len(cameras)):
+                _save_frame(folder / f"frame_{index:05d}", draw(index), frames, depth=depth, mask=mask)
+        return len(cameras)
+    to_bytes = _to_bytes(gaussians, cameras, depth, mask, backend)
+    with atomic_file(target, overwrite=overwrite) as temporary:
+        if single:
+            save_picture(temporary, to_bytes(draw(0)))
+        else:
             from da3gs.formats.video import save_video
 
-            to_bytes = _to_bytes(gaussians, cameras, depth, mask, backend)
-            with atomic_file(target, overwrite=overwrite) as temporary:
-                save_video(temporary, (to_bytes(draw(i)) for i in range(len(cameras))), fps=fps)
+            save_video(temporary, (to_bytes(draw(i)) for i in range(len(cameras))), fps=rate)
     return len(cameras)
 
 
-def _frame_count(fps: float, seconds: float | None) -> int:
-    if not (math.isfinite(fps) and 0.1 <= fps <= 240):
+def _cameras(
+    scene: Scene | Gaussians,
+    path: str | Path,
+    camera: str | int | None,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    seconds: float | None,
+    backend: Backend,
+    *,
+    each: bool,
+) -> tuple[Cameras, float]:
+    """The frames' cameras, and how many a second; ``each``: the path ``inputs`` is one frame a photo."""
+    if fps is not None and not (math.isfinite(fps) and 0.1 <= fps <= 240):
         raise InputError(f"{fps:g} frames a second; expected 0.1 to 240")
-    length = 4.0 if seconds is None else seconds
-    if not (math.isfinite(length) and length > 0):
-        raise InputError(f"a length of {length:g} seconds; expected more than 0")
-    frames = max(1, round(fps * length))
-    if frames > _MAX_FRAMES:
-        raise InputError(f"{frames} frames are too many; at most {_MAX_FRAMES}, so lower the seconds or fps")
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"a length of {seconds:g} seconds; expected more than 0")
+    gaussians = scene.gaussians if isinstance(scene, Scene) else scene
+    photos = scene.cameras if isinstance(scene, Scene) else _outside_camera(gaussians)
+    rate = _FPS if fps is None else fps
+    if camera is not None:
+        cameras = photos[[_camera_index(scene, camera)]]
+    elif is_path_file(path):
+        flight = file_flight(scene, path, size=(photos.height, photos.width))
+        cameras = flight.cameras(fps=fps, seconds=seconds).to(photos.device, torch.float32)
+        rate = flight.fps if fps is None else fps
+    else:
+        photos = photos if size is None else fitted(photos, *size)
+        count = len(photos) if path == "inputs" and each else _frame_count(rate, seconds)
+        return named_flight(gaussians, photos, str(path), frames=count, backend=backend), rate
+    return cameras if size is None else fitted(cameras, *size), rate
+
+
+def _frame_count(fps: float, seconds: float | None) -> int:
+    frames = max(1, round(fps * (4.0 if seconds is None else seconds)))
+    if frames > MAX_FRAMES:
+        raise InputError(f"{frames} frames are too many; at most {MAX_FRAMES}, so lower the seconds or fps")
     return frames
 
 
@@ -145,54 +167,7 @@ def _camera_index(scene: Scene | Gaussians, camera: str | int) -> int:
     return index
 
 
-def _path(gaussians: Gaussians, photos: Cameras, name: str, frames: int, backend: Backend) -> Cameras:
-    """The cameras of the path; it turns about what the photos show.
-
-    Closed paths shrink until they see hardly more than the central photo of what no photo saw, and touch nothing.
-    """
-    if name not in PATH_NAMES:
-        raise InputError(f"unknown camera path {name!r}; choose one of {', '.join(PATH_NAMES)}")
-    plan = functools.partial(camera_path, cast(PathName, name), photos, frames=frames)
-    if name not in ("wander", "spiral", "orbit", "ellipse") or not len(photos):
-        return plan()
-    home = home_of(photos)
-    focus = _seen_point(gaussians, photos if name in ("orbit", "ellipse") else photos[[home]], backend)
-    covered, near = _sight(gaussians, photos[home], backend)
-    for reach in (1.0, 0.7, 0.5, 0.35):
-        path = plan(focus=focus, reach=reach)
-        sights = [_sight(gaussians, path[i], backend) for i in range(0, frames, -(-frames // 8))]
-        if all(c > covered - _MOST_UNSEEN and n > _NEAREST * near for c, n in sights):
-            break
-    return path
-
-
-def _sight(gaussians: Gaussians, camera: Cameras, backend: Backend) -> tuple[float, float]:
-    """Which part of the picture is covered, and how near its nearest things are."""
-    picture = render(gaussians, _preview(camera), backend=backend)
-    seen = picture.depth[picture.alpha > 0.5]
-    nearest = float(seen.float().cpu().quantile(0.02)) if seen.numel() else 0.0
-    return float(picture.alpha.mean()), nearest
-
-
-def _seen_point(gaussians: Gaussians, photos: Cameras, backend: Backend) -> Float[Tensor, "3"] | None:
-    """The middle of what up to 8 photos see: each one's median depth along its axis; None where nothing is seen."""
-    step = -(-len(photos) // 8)
-    points = []
-    for index in range(0, len(photos), step):
-        picture = render(gaussians, _preview(photos[index]), backend=backend)
-        seen = picture.depth[picture.alpha > 0.5]
-        if seen.numel():
-            pose = rigid_inverse(photos.world_to_cam[index].double().cpu())
-            points.append(pose[:3, 3] + pose[:3, 2] * float(seen.median()))
-    return torch.stack(points).median(0).values if points else None
-
-
-def _preview(camera: Cameras) -> Cameras:
-    shrink = min(1.0, _PREVIEW_SIDE / max(camera.height, camera.width))
-    return camera.resized(max(1, round(camera.height * shrink)), max(1, round(camera.width * shrink)))
-
-
-def _fitted(cameras: Cameras, width: int, height: int) -> Cameras:
+def fitted(cameras: Cameras, width: int, height: int) -> Cameras:
     """The cameras at another size: scaled to fill it, what sticks out is cut on both sides alike."""
     if width < 1 or height < 1:
         raise InputError(f"a size of {width}x{height}; both sides must be at least 1")
@@ -238,7 +213,7 @@ def _to_bytes(
         return lambda picture: _eight_bits(picture.color)
     seen = []
     for index in range(0, len(cameras), -(-len(cameras) // 8)):
-        picture = render(gaussians, _preview(cameras[index]), backend=backend)
+        picture = render(gaussians, preview(cameras[index]), backend=backend)
         seen.append(1 / picture.depth[picture.alpha > 0.5].cpu())
     inverse = torch.cat(seen)
     low, high = inverse.quantile(torch.tensor([0.01, 0.99])).tolist() if inverse.numel() else (0.0, 1.0)
@@ -254,10 +229,20 @@ def _depth_colors(picture: Rendering, low: float, high: float) -> UInt8[np.ndarr
     return np.rint(colors * covered).astype(np.uint8)
 
 
-def _save_frame(stem: Path, picture: Rendering, *, depth: bool, mask: bool) -> None:
+def _save_frame(stem: Path, picture: Rendering, frames: FrameFormat, *, depth: bool, mask: bool) -> None:
     if depth:
         np.save(stem.with_suffix(".npy"), picture.depth.float().cpu().numpy())
-    elif mask:
-        Image.fromarray(_eight_bits(picture.alpha)).save(stem.with_suffix(".png"), compress_level=3)
     else:
-        Image.fromarray(_eight_bits(picture.color)).save(stem.with_suffix(".png"), compress_level=3)
+        save_picture(stem.with_suffix(f".{frames}"), _eight_bits(picture.alpha if mask else picture.color))
+
+
+def save_picture(path: Path, image: UInt8[np.ndarray, "H W *channels"]) -> None:
+    """Write a picture in the format of its suffix: .png and .webp without loss, .jpg at high quality."""
+    picture = Image.fromarray(image)
+    match path.suffix.lower():
+        case ".png":
+            picture.save(path, compress_level=3)
+        case ".webp":
+            picture.save(path, lossless=True, quality=30)
+        case _:
+            picture.save(path, format="JPEG", quality=95, subsampling=0)

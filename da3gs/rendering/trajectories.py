@@ -199,9 +199,15 @@ def _orbit(setting: _Setting, frames: int, reach: float) -> Tensor:
 
 
 def _ellipse(setting: _Setting, turn: Tensor, reach: float) -> Tensor:
-    """The ellipse that fits the photos' centres, in the plane across the mean view."""
+    """The ellipse that fits the photos' centres, in the plane across the mean view; a narrow one lies at home.
+
+    Photos all round the focus have no such plane: then it is an orbit.
+    """
     centers = setting.poses[:, :3, 3]
     middle = centers.mean(0)
+    if float((setting.focus - middle).norm()) < 0.5 * setting.distance:
+        return _orbit(setting, len(turn), reach)
+    middle = torch.lerp(centers[setting.home], middle, reach)
     ahead = torch.nn.functional.normalize(setting.focus - middle, dim=0)
     right = torch.linalg.cross(ahead, setting.up)
     right = torch.nn.functional.normalize(right, dim=0) if float(right.norm()) > 1e-6 else setting.poses[0, :3, 0]
@@ -213,7 +219,7 @@ def _ellipse(setting: _Setting, turn: Tensor, reach: float) -> Tensor:
     return _looking(setting, middle + wide * turn.sin()[:, None] * right - high * turn.cos()[:, None] * down)
 
 
-def _short_order(centers: Tensor) -> list[int]:
+def short_order(centers: Float[Tensor, "V 3"]) -> list[int]:
     """The photos in their own order, or by nearest neighbours from the first if that way is much shorter."""
     apart = torch.cdist(centers, centers)
     order, left = [0], set(range(1, len(centers)))
@@ -250,7 +256,7 @@ def _through_all(cameras: Cameras, frames: int) -> Cameras:
     intrinsics = cameras.intrinsics.detach().cpu().double()
     if len(poses) == 1:
         return _with_poses(cameras, poses.expand(frames, 4, 4), intrinsics.expand(frames, 3, 3))
-    order = _short_order(poses[:, :3, 3])
+    order = short_order(poses[:, :3, 3])
     poses, intrinsics = poses[order], intrinsics[order]
     quaternions = matrix_to_quaternion(poses[:, :3, :3])
     for i in range(1, len(order)):

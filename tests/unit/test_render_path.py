@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,13 @@ import torch
 from PIL import Image
 
 from da3gs.cameras import Cameras, look_at
+from da3gs.cli.render import Render
 from da3gs.errors import InputError
+from da3gs.formats.camera_paths import PathFormat, load_camera_path, save_camera_path
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.render_path import render_path
-from da3gs.rendering import render
+from da3gs.keyframes import keyframed
+from da3gs.pipeline.render_path import FrameFormat, render_path
+from da3gs.rendering import PATH_NAMES, render
 from da3gs.scene import Scene
 from da3gs.views import Views
 
@@ -102,12 +108,112 @@ def test_another_size_keeps_the_middle(scene: Scene, tmp_path: Path) -> None:
     assert np.abs(wide - middle).mean() < 8
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("kind", ["nerfstudio", "inria", "transforms", "colmap", "supersplat"])
+def test_frames_of_a_path_file_are_direct_renders(scene: Scene, tmp_path: Path, kind: PathFormat) -> None:
+    poses = scene.cameras.cam_to_world[[1, 2]].double()
+    fov = torch.tensor([0.8, 0.6], dtype=torch.float64)
+    flight = keyframed(poses, fov, height=HEIGHT, width=WIDTH, between=0.5, fps=10.0)
+    save_camera_path(flight, tmp_path / "path", format=kind)
+    assert render_path(scene, tmp_path / "frames", path=tmp_path / "path") == 5
+    cameras = load_camera_path(tmp_path / "path", size=(HEIGHT, WIDTH)).cameras().to(dtype=torch.float32)
+    for index in range(5):
+        direct = _eight_bits(render(scene.gaussians, cameras[index]).color)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "frames" / f"frame_{index:05d}.png")), direct)
+    if kind != "supersplat":  # whose cameras do not roll
+        assert torch.allclose(cameras.centers, flight.cameras().centers.float(), atol=1e-6)
+
+
+def test_a_path_files_own_rate_size_and_length(scene: Scene, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    poses, fov = scene.cameras.cam_to_world.double(), torch.full((3,), 0.8, dtype=torch.float64)
+    flight = keyframed(poses, fov, height=20, width=34, between=0.5, fps=12.0)
+    save_camera_path(flight, tmp_path / "path", format="nerfstudio")
+    assert render_path(scene, tmp_path / "a.mp4", path=tmp_path / "path") == 12
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, float(stream.average_rate)) == (34, 20, 12)
+    changes = {"fps": 6.0, "seconds": 2.0, "size": (16, 12)}
+    assert render_path(scene, tmp_path / "b.mp4", path=str(tmp_path / "path"), **changes) == 12
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, float(stream.average_rate)) == (16, 12, 6)
+
+
+def test_path_files_follow_a_scene_that_was_moved_to_the_origin(scene: Scene, tmp_path: Path) -> None:
+    """The caller's cameras lie far out; a path made on the stored splats does not."""
+    offset = (4e6, -1e6, 20.0)
+    moved = dataclasses.replace(scene, offset=offset)
+    pose = scene.cameras.cam_to_world[:1].double()
+    far = pose.clone()
+    far[:, :3, 3] += torch.tensor(offset, dtype=torch.float64)
+    pictures = []
+    for name, poses in (("near", pose), ("far", far)):
+        flight = keyframed(poses, torch.tensor([0.8], dtype=torch.float64), height=HEIGHT, width=WIDTH)
+        save_camera_path(flight, tmp_path / name, format="nerfstudio")
+        render_path(moved, tmp_path / f"{name}.png", path=tmp_path / name)
+        pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int))
+    assert pictures[0].max() > 100
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+@pytest.mark.parametrize("frames", ["png", "jpg", "webp"])
+def test_kinds_of_frames(scene: Scene, tmp_path: Path, frames: FrameFormat) -> None:
+    render_path(scene, tmp_path / "a", path="inputs", frames=frames)
+    render_path(scene, tmp_path / "m", path="inputs", frames=frames, mask=True)
+    name = f"frame_00001.{frames}"
+    direct = render(scene.gaussians, scene.cameras[1])
+    for folder, expected in (("a", _eight_bits(direct.color)), ("m", _eight_bits(direct.alpha)[..., None])):
+        stored = np.asarray(Image.open(tmp_path / folder / name).convert("RGB")).astype(float)
+        if frames == "jpg":
+            assert np.abs(stored - expected).mean() < 3
+        else:
+            assert np.array_equal(stored, np.broadcast_to(expected, stored.shape))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_single_pictures(scene: Scene, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a{suffix}"
+    render_path(scene, file, camera=2)
+    direct = _eight_bits(render(scene.gaussians, scene.cameras[2]).color).astype(float)
+    with Image.open(file) as picture:
+        assert getattr(picture, "n_frames", 1) == 1
+        assert np.abs(np.asarray(picture) - direct).mean() < 3
+    render_path(scene, file, camera=1, overwrite=True)
+    (tmp_path / "b.jpg").write_text("mine")
+    with pytest.raises(InputError, match=r"not a \.jpg file"):
+        render_path(scene, tmp_path / "b.jpg", camera=1, overwrite=True)
+
+
+@pytest.mark.parametrize("what", ["depth", "mask"])
+def test_depth_and_mask_videos(scene: Scene, tmp_path: Path, what: str) -> None:
+    """Greys of the coverage, colours of the depth; raw depth in a folder of the same path."""
+    av = pytest.importorskip("av")
+    flags = {what: True, "fps": 5.0, "seconds": 1.0, "path": "wander"}
+    assert render_path(scene, tmp_path / "a.mp4", **flags) == 5
+    assert render_path(scene, tmp_path / "frames", **flags) == 5
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        images = [frame.to_ndarray(format="rgb24").astype(float) for frame in container.decode(video=0)]
+    assert len(images) == 5
+    if what == "mask":
+        coverage = np.asarray(Image.open(tmp_path / "frames" / "frame_00002.png")).astype(float)
+        assert np.abs(images[2].mean(-1) - coverage[:, :40]).mean() < 4
+    else:
+        depth = np.load(tmp_path / "frames" / "frame_00002.npy", allow_pickle=False)
+        assert depth.dtype == np.float32
+        assert depth.shape == (HEIGHT, WIDTH)
+        assert images[2].max() > 150, "colours"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
 def test_videos(scene: Scene, tmp_path: Path, suffix: str) -> None:
     av = pytest.importorskip("av")
     pytest.importorskip("da3gs.formats.video")
     file = tmp_path / f"flight{suffix}"
     assert render_path(scene, file, path="wander", fps=10.0, seconds=1.2, depth=suffix == ".gif") == 12
+    if suffix == ".webp":
+        with Image.open(file) as animation:
+            assert (animation.n_frames, animation.size) == (12, (WIDTH, HEIGHT))
+        return
     with av.open(str(file)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 12
@@ -134,6 +240,10 @@ def test_mistakes_write_nothing(scene: Scene, tmp_path: Path) -> None:
         render_path(scene, tmp_path / "a.png", camera=3)
     with pytest.raises(InputError, match="exclude each other"):
         render_path(scene, tmp_path / "a.png", depth=True, mask=True)
+    with pytest.raises(InputError, match="nan seconds"):
+        render_path(scene, tmp_path / "a.mp4", seconds=float("nan"))
+    with pytest.raises(InputError, match="0 frames a second"):
+        render_path(scene, tmp_path / "a.mp4", fps=0.0)
     with pytest.raises(InputError, match="too many"):
         render_path(scene, tmp_path / "a.mp4", seconds=1e9)
     with pytest.raises(InputError, match="cannot be drawn"):
@@ -145,3 +255,9 @@ def test_mistakes_write_nothing(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         render_path(scene, tmp_path / "a.png", camera=0)
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG mine"
+
+
+def test_the_help_lists_every_path() -> None:
+    words = inspect.getsource(Render)
+    missing = [name for name in PATH_NAMES if not re.search(rf"\b{name}\b", words)]
+    assert not missing

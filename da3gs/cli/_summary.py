@@ -61,6 +61,8 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
             f"  budget   {budget['before']:,} splats to {budget['after']:,}, "
             f"at a price of {budget['psnr_price']:.2f} dB at the photos"
         )
+    if facts["poses"] in ("predicted", "rays") and facts["psnr_input"] < DOUBTFUL:
+        lines.append("  advice   the predicted cameras do not fit together well: try --poses colmap, or a larger model")
     check = facts["check"]
     against = check["psnr_file_vs_memory"]
     figure = "nothing to compare with" if against is None else f"{against:.1f} dB between file and memory"
@@ -81,6 +83,8 @@ def left_out_lines(dropped: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+DOUBTFUL = 24.0
+"""dB at the photos themselves: splats that stand where they belong show their own photos better than this."""
 SHOWN = 4
 """Names in a line of photos left out; scene.json has them all."""
 _INPUTS = {

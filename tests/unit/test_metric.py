@@ -209,8 +209,13 @@ def test_the_focal_residual_is_recorded_and_printed(tmp_path: Path) -> None:
     report = check(tmp_path / "s.scene")
     from da3gs.cli._summary import summary
 
-    lines = summary_lines(scene, summary(scene, tmp_path / "s.scene", report, {"total": 1.0}))
+    facts = summary(scene, tmp_path / "s.scene", report, {"total": 1.0})
+    lines = summary_lines(scene, facts)
     assert any("predicted -10.0 % from the given focal length" in line for line in lines)
+    poor = summary_lines(scene, facts | {"psnr_input": 14.0})
+    assert [line for line in poor if "--poses colmap" in line]
+    fine = summary_lines(scene, facts | {"psnr_input": 30.0})
+    assert not [line for line in fine if "--poses colmap" in line]
 
 
 def test_no_residual_where_nothing_is_known() -> None:

@@ -23,11 +23,11 @@ p.note, td.note { opacity: .75; } .grey { opacity: .5; } .bad { color: var(--bad
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; }
-.scroll { max-height: 40rem; overflow: auto; }
+.scroll { max-height: 60rem; overflow: auto; }
 .key { font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1.2rem; }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem; background: var(--soft); }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; }
+.pair { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: .5rem; }
 .pair img, .wipe img { width: 100%; display: block; border-radius: .25rem; }
 .wipe { position: relative; overflow: hidden; --at: 50%; }
 .wipe img.top { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
@@ -174,14 +174,18 @@ def _scenes(report: dict[str, Any]) -> str:
 
 def _pictures(scenes: list[dict[str, Any]]) -> str:
     """The worst and the best views of all scenes."""
-    parts = []
+    parts: list[str] = []
+    legend = (
+        '<p class="note">Left of the line the photo, right of it the render. Error, the mean of the channels: black 0, '
+        "red 0.1, yellow 0.25, white 0.5 and more.</p>"
+    )
     for role, title, most in (("worst", "Worst views", _WORST), ("best", "Best views", _BEST)):
         found = [(s["name"], p) for s in scenes if (p := s.get("pictures", {}).get(role)) and _is_shown(p)]
         found.sort(key=lambda pair: (pair[1]["psnr"] if pair[1]["psnr"] is not None else -1.0, pair[0]))
         chosen = found[:most] if role == "worst" else found[::-1][:most]
         if chosen:
             cards = "\n".join(_card(name, picture) for name, picture in chosen)
-            parts.append(f'<h2>{title}</h2><div class="cards">{cards}</div>')
+            parts.append(f'<h2>{title}</h2>{legend}<div class="cards">{cards}</div>')
     return "\n".join(parts)
 
 
@@ -198,6 +202,5 @@ def _card(name: str, picture: dict[str, Any]) -> str:
         '<input type="range" min="0" max="100" value="50" aria-label="photo on the left, render on the right">'
         f'<div class="pair"><figure><img src="{picture["photo"]}" alt="photo"><figcaption>photo</figcaption></figure>'
         f'<figure><img src="{picture["render"]}" alt="render"><figcaption>render</figcaption></figure>'
-        f'<figure><img src="{picture["error"]}" alt="error"><figcaption>absolute error: black 0, red 0.1, yellow 0.25, '
-        "white 0.5 and more</figcaption></figure></div></div>"
+        f'<figure><img src="{picture["error"]}" alt="error"><figcaption>error</figcaption></figure></div></div>'
     )

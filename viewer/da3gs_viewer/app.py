@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 THUMBNAIL = 192
 FLIGHT_SECONDS = 0.7
 FRAMES_A_SECOND = 30
+RESTED = 0.3
+"""Seconds without a change after which browsers get the splats anew."""
 
 Moving = Literal["auto", "browser", "server"]
 """Who draws while the camera moves: the browser its own splats, the server small pictures; auto: the browser if it has
@@ -179,9 +181,13 @@ class Viewer:
         for window in self.windows:
             window.painter.changed()
         self.panel.refresh()
-        version = self.editor.version
-        time.sleep(0.3)  # while a slider moves, only where it comes to rest is sent
-        if version == self.editor.version:
+        timer = threading.Timer(RESTED, self._send_if_still, args=[self.editor.version])
+        timer.daemon = True
+        timer.start()
+
+    def _send_if_still(self, version: int) -> None:
+        """While a slider moves, only where it comes to rest is sent."""
+        if version == self.editor.version and not self._closed.is_set():
             for window in self.windows:
                 window.send_splats()
 

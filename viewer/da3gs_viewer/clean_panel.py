@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 MOST_EDGE = 0.5
 SAMPLES = 1_000_000
 REASONS = {"opacity": "faint", "confidence": "unsure", "edge": "at depth edges", "size": "large", "crop": "outside"}
-_NEUTRAL: dict[str, Any] = {
+NEUTRAL: dict[str, Any] = {
     "opacity": 0.0, "confidence": 0.0, "edge": MOST_EDGE, "sky": False, "size": 0.0, "outliers": 0, "crop": False,
     "photos": "",
 }  # fmt: skip
+"""Where every control stands while nothing is cleaned away."""
 
 
 class CleanPanel:
@@ -31,7 +32,7 @@ class CleanPanel:
     def __init__(self, viewer: Viewer) -> None:
         """Add them."""
         self._viewer, self._turn, self._lock = viewer, 0, threading.Lock()
-        self._settings: dict[Limits, dict[str, Any]] = {NO_LIMITS: dict(_NEUTRAL)}
+        self._settings: dict[Limits, dict[str, Any]] = {NO_LIMITS: dict(NEUTRAL)}
         self._base: object = None
         self._quantiles: dict[str, torch.Tensor] = {}
         gui, rows = viewer.server.gui, viewer.editor.state.rows
@@ -123,7 +124,7 @@ class CleanPanel:
         Raises:
             InputError: the box is empty, or a photo is not there.
         """
-        value = {**_NEUTRAL, **{name: handle.value for name, handle in self.handles.items()}}
+        value = {**NEUTRAL, **{name: handle.value for name, handle in self.handles.items()}}
         crop, photos = None, value["photos"].strip()
         if value["crop"]:
             crop = tuple(float(x) for x in (*self.low.value, *self.high.value))

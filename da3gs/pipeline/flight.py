@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import heapq
 import itertools
+import math
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +27,7 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.keyframes import CameraPath
 from da3gs.rendering import PATH_NAMES, Backend, PathName, camera_path, render
-from da3gs.rendering.trajectories import home_of, short_order
+from da3gs.rendering.trajectories import focus_of, home_of, short_order
 from da3gs.scene import Scene
 
 PREVIEW_SIDE = 160
@@ -35,7 +36,7 @@ _MOST_UNSEEN = 0.02
 _ROOM = 0.4
 """How near the path may come to things, in units of how near the nearest photo is to them."""
 _REACHES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05)
-_MOST_POINTS = 300_000
+_MOST_POINTS = 60_000
 _NEIGHBOURS = 6
 
 
@@ -105,7 +106,11 @@ def named_flight(gaussians: Gaussians, photos: Cameras, name: str, *, frames: in
     if name == "interpolate":
         path = plan()
         return path if guard.free(path.centers) else _way_round(guard, photos, frames) or path
-    focus = _seen_point(gaussians, photos if name in ("orbit", "ellipse") else photos[[home_of(photos)]], backend)
+    if name in ("wander", "spiral"):
+        focus = _seen_point(gaussians, photos[[home_of(photos)]], backend)
+    else:
+        focus = _common_point(photos)
+        focus = _seen_point(gaussians, photos, backend) if focus is None else focus
     for reach in _REACHES:
         path = plan(focus=focus, reach=reach)
         if guard.free(path.centers) and guard.covered(path):
@@ -119,9 +124,9 @@ class Guard:
     def __init__(self, gaussians: Gaussians, photos: Cameras, backend: Backend = "auto") -> None:
         """Remember the scene; ``photos`` stand where there is room."""
         self._gaussians, self._photos, self._backend = gaussians, photos, backend
-        solid = gaussians.means.detach().cpu()[gaussians.opacities.detach().cpu() > 0.3]
-        solid = solid[solid.isfinite().all(-1)].double()
-        self._points = solid[:: -(-len(solid) // _MOST_POINTS) or 1]
+        solid = gaussians.means.detach()[gaussians.opacities.detach() > 0.3].cpu()
+        solid = solid[solid.isfinite().all(-1)]
+        self._points = solid[:: -(-len(solid) // _MOST_POINTS) or 1].float()
         self._rank = min(max(len(self._points) // 5000, 4), 64)
         self._places = photos.centers.detach().cpu().double()
         self._photo_room = self.room(self._places)
@@ -131,11 +136,9 @@ class Guard:
         """Distances to the nearest splats but a few, which may hang in the air; infinite where there are none."""
         if len(self._points) < self._rank:
             return torch.full((len(positions),), torch.inf, dtype=torch.float64)
-        rooms = [
-            (self._points - position).square().sum(-1).kthvalue(self._rank).values.sqrt()
-            for position in positions.detach().cpu().double()
-        ]
-        return torch.stack(rooms) if rooms else torch.zeros(0, dtype=torch.float64)
+        spots = positions.detach().cpu().float().split(32)
+        rooms = [_apart(some, self._points).kthvalue(self._rank).values.double() for some in spots]
+        return torch.cat(rooms)
 
     def free(self, positions: Float[Tensor, "T 3"]) -> bool:
         """Whether there is room everywhere on the way along these positions, in their order."""
@@ -146,7 +149,7 @@ class Guard:
         steps = (positions[1:] - positions[:-1]).norm(dim=-1)
         enough = (room >= _ROOM * self._photo_room[nearest]).all()
         # no surface between two positions whose room together is more than the way between them
-        return bool(enough) and bool((room[1:] + room[:-1] >= steps).all())
+        return bool(enough) and bool((room[1:] + room[:-1] >= 1.25 * steps).all())
 
     def covered(self, path: Cameras) -> bool:
         """Whether frames all along the path see hardly more of what no photo saw than the nearest photo does."""
@@ -166,10 +169,25 @@ class Guard:
         return float(render(self._gaussians, preview(camera), backend=self._backend).alpha.mean())
 
 
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """Distances, exact far from the origin too."""
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def preview(camera: Cameras) -> Cameras:
     """The camera of a small picture."""
     shrink = min(1.0, PREVIEW_SIDE / max(camera.height, camera.width))
     return camera.resized(max(1, round(camera.height * shrink)), max(1, round(camera.width * shrink)))
+
+
+def _common_point(photos: Cameras) -> Float[Tensor, "3"] | None:
+    """The point that photos from different sides have in their middle; None where there is no such point."""
+    looks = photos.forward.detach().cpu().double()
+    if float((looks @ looks.T).min()) > math.cos(math.radians(20)):
+        return None
+    point = focus_of(photos.to("cpu"))
+    aims = torch.nn.functional.normalize(point - photos.centers.detach().cpu().double(), dim=-1)
+    return point if float((aims * looks).sum(-1).median()) > math.cos(math.radians(8)) else None
 
 
 def _seen_point(gaussians: Gaussians, photos: Cameras, backend: Backend) -> Float[Tensor, "3"] | None:
@@ -205,7 +223,7 @@ def _way_round(guard: Guard, photos: Cameras, frames: int) -> Cameras | None:
     lengths = [float((centers[a] - centers[b]).norm()) for a, b in itertools.pairwise(route)]
     spare = 0.25 * sum(lengths) / len(lengths) + 1e-9  # turning on the spot takes time too
     times = [0.0, *itertools.accumulate(length + spare for length in lengths)]
-    photos = photos.detach().to("cpu", torch.float64)
+    given, photos = photos, photos.detach().to("cpu", torch.float64)
     for smoothness in (1.0, 0.6, 0.3, 0.0):
         path = CameraPath(
             cam_to_world=rigid_inverse(photos.world_to_cam[route]),
@@ -220,7 +238,7 @@ def _way_round(guard: Guard, photos: Cameras, frames: int) -> Cameras | None:
         flight = path.at(share * path.duration)
         if guard.free(flight.centers):
             break
-    return flight
+    return flight.to(given.device, given.world_to_cam.dtype)
 
 
 def _free_links(guard: Guard, centers: Tensor) -> dict[int, dict[int, float]]:

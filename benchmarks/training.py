@@ -22,11 +22,11 @@ import torch
 
 from da3gs.checkpoints import load_model
 from da3gs.network.model import DepthAnything3
-from da3gs.training.config import PRESETS
 from da3gs.training.data import Batches, validation_batches
-from da3gs.training.loop import training_step
+from da3gs.training.presets import PRESETS
 from da3gs.training.scenes import SceneKind, make_scene
 from da3gs.training.shots import FAST, PLAIN, Quality, color_map, depth_map, develop, take_shots
+from da3gs.training.step import Objective, training_step
 from da3gs.training.textures import make_textures
 from da3gs.training.validation import validate
 
@@ -66,16 +66,19 @@ def step_speed() -> dict[str, float]:
     config = PRESETS["nano"]
     late = config.stages[0].steps + 1
     model = DepthAnything3(config.network()).to(memory_format=torch.channels_last)
+    objective = Objective(model, config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     with Batches(config) as batches:
         batches.bank(late)
         made = [batches.batch(step) for step in range(late, late + 6)]
         for batch in made:
-            training_step(model, optimizer, batch, config)
+            training_step(objective, optimizer, [batch], config.clip)
         images = sum(batch.images.shape[0] * batch.images.shape[1] for batch in made)
         data = processor_seconds(lambda: [batches.batch(step) for step in range(late, late + 6)])
-        network = processor_seconds(lambda: [training_step(model, optimizer, batch, config) for batch in made])
-    return {"images_per_processor_second": images / (data + network), "data_share": data / (data + network)}
+        network = processor_seconds(
+            lambda: [training_step(objective, optimizer, [batch], config.clip) for batch in made]
+        )
+    return {"images_per_processor_second": images / (data + steps), "data_share": data / (data + steps)}
 
 
 def model_figures(name: str, scenes: int) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
 from da3gs.cli._session import Session
@@ -23,7 +23,13 @@ class Train(Command):
     resume: Switch = False
     """Go on from the last checkpoint in RUN."""
     init: Annotated[str | None, option("MODEL", hint="")] = None
-    """Start from the weights of this model or file, such as another run's last.safetensors."""
+    """Start from the weights of this model, file or official folder, such as another run's last.safetensors."""
+    model: Annotated[str | None, option("NAME", hint="")] = None
+    """The network; default: that of the preset."""
+    data: Annotated[str | None, option("ROOT", hint="")] = None
+    """Real scenes to train on: DL3DV folders or chunks, nerfstudio folders, COLMAP models."""
+    set: Annotated[UseAppendAction[tuple[str, ...]], option("NAME=VALUE", hint="")] = ()
+    """A field of the config, such as learning_rate=1e-4 or weights.camera=0; may be given several times."""
     steps: Annotated[int | None, option("N", hint="")] = None
     """Optimiser steps; default: those of the preset."""
     common: CommonOptions = COMMON
@@ -38,6 +44,9 @@ class Train(Command):
                 Path(self.output),
                 resume=self.resume,
                 init=self.init,
+                model=self.model,
+                data=self.data,
+                settings=self.set,
                 steps=self.steps,
                 device=self.common.device,
                 seed=self.common.seed,

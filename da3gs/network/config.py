@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 from da3gs.errors import InputError
 
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+"""Mean of the images that the backbone was made for (ImageNet), per colour."""
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
 FeedForwardKind = Literal["mlp", "swiglu"]
 """The two kinds of feed-forward layers: GELU between two linear maps, or a gated SiLU."""
 ReferenceStrategy = Literal["first", "middle", "saddle_balanced", "saddle_sim_range"]
@@ -92,6 +96,8 @@ class HeadConfig:
     """The dense trunk."""
     ray_levels: int = 4
     """Output stacks of the ray branch. Only the last one is used; the official weights carry three dead ones."""
+    shared: bool = True
+    """Whether depth and rays are read from one pyramid, or each from its own (an ablation of the paper's)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +122,8 @@ class SplatConfig:
     """Smallest scale, before depth and footprint."""
     scale_max: float = 30.0
     """Largest scale, before depth and footprint."""
+    photo_color: bool = False
+    """Whether colours are what is added to the pixel's own (small models), or said outright (official weights)."""
 
     @property
     def coefficients(self) -> int:

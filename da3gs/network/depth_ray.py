@@ -58,6 +58,7 @@ class DepthRayHead(nn.Module):
         self.depth_fusion = FusionChain(features)
         self.depth_neck = nn.Conv2d(features, half, 3, padding=1)
         self.depth_output = output_stack(half, 2)
+        self.ray_pyramid = None if config.shared else Pyramid(width, config.pyramid, coded=True)
         self.ray_fusion = FusionChain(features)
         self.ray_necks = nn.ModuleList(_ray_neck(features, half) for _ in range(config.ray_levels))
         self.ray_outputs = nn.ModuleList(RayOutput(half) for _ in range(config.ray_levels))
@@ -81,6 +82,8 @@ class DepthRayHead(nn.Module):
         depth, confidence = logits[:, 0].exp(), logits[:, 1].exp() + 1
         if not rays:
             return DepthRay(depth=depth, confidence=confidence, rays=None, ray_confidence=None)
+        if self.ray_pyramid is not None:
+            levels = self.ray_pyramid(features, grid, self.norm)
         fused = add_position_code(self.ray_necks[-1](self.ray_fusion(levels)), aspect)
         maps = self.ray_outputs[-1](fused, self.ray_norm).float().permute(0, 2, 3, 1)
         return DepthRay(depth=depth, confidence=confidence, rays=maps[..., :6], ray_confidence=maps[..., 6].exp() + 1)

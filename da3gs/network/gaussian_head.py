@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from da3gs.network.config import SplatConfig
+from da3gs.geometry.harmonics import C0
+from da3gs.network.config import IMAGE_MEAN, IMAGE_STD, SplatConfig
 from da3gs.network.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
 
 
@@ -34,6 +35,7 @@ class GaussianHead(nn.Module):
 
     def __init__(self, width: int, config: SplatConfig) -> None:
         super().__init__()
+        self.config = config
         features = config.pyramid.features
         self.pyramid = Pyramid(width, config.pyramid, coded=True)
         self.fusion = FusionChain(features)
@@ -48,4 +50,14 @@ class GaussianHead(nn.Module):
         height, width = images.shape[-2:]
         fused = resized(self.neck(self.fusion(self.pyramid(features, grid))), height, width)
         fused = add_position_code(fused + self.image_features(images), width / height)
-        return self.output(fused).float().permute(0, 2, 3, 1)
+        channels = self.output(fused).float().permute(0, 2, 3, 1)
+        return channels + self._pixel_colors(images) if self.config.photo_color else channels
+
+    def _pixel_colors(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N H W C"]:
+        """Zero but for the constant harmonics, which show the pixels' own colours."""
+        mean, std = images.new_tensor(IMAGE_MEAN), images.new_tensor(IMAGE_STD)
+        colors = (images.float().movedim(1, -1) * std + mean - 0.5) / C0
+        found = colors.new_zeros(*colors.shape[:-1], self.config.channels)
+        first = 2 + 3 + 4  # after offset, scales and quaternion
+        found[..., first : first + 3 * self.config.coefficients : self.config.coefficients] = colors
+        return found

@@ -15,7 +15,7 @@ from da3gs.errors import InputError
 from da3gs.network.backbone import Backbone
 from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.chunks import chunk
-from da3gs.network.config import ModelConfig, ReferenceStrategy
+from da3gs.network.config import IMAGE_MEAN, IMAGE_STD, ModelConfig, ReferenceStrategy
 from da3gs.network.depth_ray import DepthRayHead
 from da3gs.network.depth_sky import DepthSkyHead
 from da3gs.network.gaussian_head import GaussianHead
@@ -27,11 +27,6 @@ from da3gs.network.sizes import SizeGroup, Sizes, inside, on_canvas, photo_sizes
 from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.prediction import Prediction
 from da3gs.views import Views
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-"""Mean of the images that the backbone was made for (ImageNet), per colour."""
-IMAGE_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of the same."""
 
 PoseSource = Literal["camera", "rays"]
 """Where predicted cameras come from: the camera decoder, or the ray maps."""

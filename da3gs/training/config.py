@@ -1,15 +1,20 @@
-"""What a training run does: one frozen record, from a preset's name or a TOML file."""
+"""What a training run does: one frozen record."""
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
-from pathlib import Path
-from typing import Any
+import math
+from typing import Any, Literal
 
 from da3gs.errors import InputError
-from da3gs.network.config import CONFIGS, ModelConfig
+from da3gs.network.config import ModelConfig
 from da3gs.training.losses import LossWeights
+from da3gs.training.networks import trainable_network
+from da3gs.training.photometric import PhotoWeights
+from da3gs.training.teacher import TeacherWeights
+
+Objective = Literal["geometry", "splats", "monocular"]
+"""What is learnt: depth, rays and cameras of any number of views; splats; depth and sky of single views."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +29,8 @@ class Stage:
     """Pixels of a step: as many scenes as fit, at least one."""
     views: tuple[int, int] = (2, 4)
     """Fewest and most views of a scene; a batch has one number."""
+    targets: tuple[int, int] = (0, 0)
+    """Fewest and most views beside them that the network does not see: splats are compared with them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +47,40 @@ class TrainConfig:
     """Where the run ends."""
     stages: tuple[Stage, ...] = (Stage(steps=1, sizes=((126, 168, 1.0),), pixels=24 * 126 * 168),)
     """What is seen when."""
+    objective: Objective = "geometry"
+    """What is learnt."""
+    trained: Literal["all", "splat_head"] = "all"
+    """Which weights learn; the rest stays as it is."""
+    architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Changes to the network, by path, such as ``"backbone.global_from" = 0``."""
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
-    """What the losses count."""
+    """What the losses of the geometry count."""
+    photo_weights: PhotoWeights = dataclasses.field(default_factory=PhotoWeights)
+    """What the losses of the splats count."""
+    teacher_weights: TeacherWeights = dataclasses.field(default_factory=TeacherWeights)
+    """What the losses of a monocular network count."""
+    data: str = ""
+    """A root of real scenes (DL3DV folders or chunks, nerfstudio, COLMAP); empty: procedural scenes alone."""
+    data_share: float = 1.0
+    """How many of the scenes are real ones, where there is a root."""
+    teacher: str = ""
+    """A monocular model (a name or a file) whose depth, aligned to the scene's own, is the truth."""
+    photos: str = ""
+    """A folder of the user's photos that serve as textures beside the drawn ones."""
+    scenes: tuple[tuple[str, float], ...] = ()
+    """Kinds of procedural scenes and how often each; empty: rooms, tables, clutter and yards, as for nano."""
     learning_rate: float = 2.5e-4
     """Peak."""
     warm_up: int = 300
     """Steps in which the learning rate rises from 0."""
     decay: int = 0
     """Steps at the end in which it falls to 0; 0: it stays, and another run decays from these weights."""
+    schedule: Literal["stable", "cosine"] = "stable"
+    """Whether the rate stays at its peak until the decay, or falls along a cosine from the warm-up to the last step."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged into one step."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun: every process holds all weights, or a share of them (for the giant)."""
     weight_decay: float = 0.05
     """Of matrices and kernels; biases, norms, scales and tokens have none."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -74,6 +107,8 @@ class TrainConfig:
     """Height and width of the validation pictures."""
     log_steps: int = 20
     """Steps that a line of the log averages."""
+    tensorboard: bool = False
+    """Whether the log goes to TensorBoard as well (the package has to be installed)."""
 
     def stage(self, step: int) -> Stage:
         """The stage of a step."""
@@ -86,6 +121,9 @@ class TrainConfig:
     def rate(self, step: int) -> float:
         """The learning rate of a step: rises, stays, falls."""
         rising = min(1.0, (step + 1) / max(1, self.warm_up))
+        if self.schedule == "cosine":
+            done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+            return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
         falling = min(1.0, (self.steps - step) / self.decay) if self.decay else 1.0
         return self.learning_rate * rising * max(0.0, falling)
 
@@ -93,130 +131,12 @@ class TrainConfig:
         """The network's configuration.
 
         Raises:
-            InputError: there is no any-view model of that name.
+            InputError: there is no such network, or it cannot learn what it shall.
         """
-        config = CONFIGS.get(self.model)
-        if not isinstance(config, ModelConfig) or config.camera is None:
-            raise InputError(f"model = {self.model!r} cannot be trained; name an any-view model such as 'da3gs-nano'")
+        config = trainable_network(self.model, self.architecture)
+        if (config.camera is None) != (self.objective == "monocular"):
+            kind = "a monocular model" if config.camera is None else "an any-view model"
+            raise InputError(f"model = {self.model!r} is {kind}, and cannot be trained for {self.objective}")
+        if config.splats is None and (self.objective == "splats" or self.trained == "splat_head"):
+            raise InputError(f"model = {self.model!r} has no splat head; use 'da3gs-nano-splats' or 'da3-giant'")
         return config
-
-
-_NANO_WEIGHTS = LossWeights(gradient_steps=(1, 4, 16, 48), gradient=0.5, world=0.5, relative=True)
-_LOW = ((126, 168, 0.6), (112, 168, 0.2), (140, 140, 0.2))
-_NANO = TrainConfig(
-    name="nano",
-    weights=_NANO_WEIGHTS,
-    stages=(
-        Stage(steps=4000, sizes=((70, 98, 0.5), (84, 112, 0.5)), pixels=16 * 84 * 112, views=(2, 3)),
-        Stage(steps=16000, sizes=(*_LOW, (168, 224, 0.1), (252, 336, 0.1)), pixels=16 * 126 * 168, views=(2, 4)),
-        Stage(
-            steps=40000,
-            sizes=(*_LOW, (168, 224, 0.4), (168, 252, 0.1), (252, 336, 0.3), (252, 252, 0.1)),
-            pixels=24 * 126 * 168,
-            views=(1, 6),
-        ),
-        Stage(
-            steps=1,
-            sizes=((126, 168, 0.3), (168, 224, 0.5), (252, 336, 0.8), (252, 252, 0.2), (336, 504, 0.1)),
-            pixels=32 * 126 * 168,
-            views=(1, 8),
-        ),
-    ),
-)
-_SHARP = (
-    Stage(steps=1, sizes=((126, 168, 0.3), (168, 224, 0.3), (252, 336, 0.4)), pixels=24 * 126 * 168, views=(2, 6)),
-)
-_SMOKE = TrainConfig(
-    name="smoke",
-    steps=300,
-    learning_rate=6e-4,
-    stages=(Stage(steps=1, sizes=((70, 98, 1.0),), pixels=8 * 70 * 98, views=(2, 2)),),
-    weights=_NANO_WEIGHTS,
-    warm_up=20,
-    ema=0.98,
-    textures=22,
-    validate_steps=300,
-    validation_scenes=12,
-    validation_sizes=((70, 98),),
-    log_steps=10,
-)
-
-PRESETS: dict[str, TrainConfig] = {
-    config.name: config
-    for config in (
-        _NANO,
-        dataclasses.replace(
-            _NANO,
-            name="nano-decay",
-            steps=600,
-            warm_up=20,
-            decay=580,
-            ema=0.99,
-            stages=_SHARP,
-            seed=1,
-            validate_steps=300,
-        ),
-        _SMOKE,
-    )
-}
-"""``nano`` makes the bundled model, ``nano-decay`` a candidate to ship from its weights, ``smoke`` is a quick test."""
-
-
-def load_config(source: str) -> TrainConfig:
-    """The preset of this name, or the TOML file at this path.
-
-    A file names fields of ``TrainConfig``; ``preset = "nano"`` starts from that preset.
-
-    Raises:
-        InputError: there is neither, or a field is unknown or of the wrong kind.
-    """
-    if source in PRESETS:
-        return PRESETS[source]
-    path = Path(source)
-    if path.suffix != ".toml":
-        raise InputError(f"no preset {source!r}; use one of {', '.join(PRESETS)} or a .toml file")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cannot read {path.name}: {error.strerror}; give a TOML file or a preset") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not TOML: {error}") from error
-    return config_from_values(values, path.name)
-
-
-def config_from_values(values: dict[str, Any], name: str) -> TrainConfig:
-    """A config from plain values; ``name`` is the file's, for messages.
-
-    Raises:
-        InputError: a field is unknown or of the wrong kind.
-    """
-    rest = dict(values)
-    preset = rest.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"{name}: preset = {preset!r} is unknown; use one of {', '.join(PRESETS)}")
-    base = PRESETS[preset] if preset else TrainConfig(name=Path(name).stem)
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    if unknown := sorted(set(rest) - known):
-        raise InputError(f"{name}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    try:
-        if "stages" in rest:
-            rest["stages"] = tuple(Stage(**_tuples(stage)) for stage in rest["stages"])
-        if "weights" in rest:
-            rest["weights"] = dataclasses.replace(base.weights, **_tuples(rest["weights"]))
-        for key, value in _tuples(rest).items():
-            kind = type(getattr(base, key))
-            if kind is float and type(value) is int:
-                rest[key] = value = float(value)
-            if type(value) is not kind:
-                raise TypeError(f"{key} must be of kind {kind.__name__}, got {value!r}")
-        config = dataclasses.replace(base, **_tuples(rest))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{name}: {error}") from error
-    config.network()
-    return config
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

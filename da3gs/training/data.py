@@ -1,4 +1,4 @@
-"""Batches of procedural photographs, made by threads ahead of the training step.
+"""Batches of procedural or real photographs, made by threads ahead of the training step.
 
 What a step sees follows from the run's seed and the step's number alone, so that a resumed run goes on exactly.
 """
@@ -9,8 +9,9 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,30 +19,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
+from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
-from da3gs.training.scenes import SceneKind, make_scene
+from da3gs.training.outdoors import SKY_RADIUS
+from da3gs.training.real import RealScenes
+from da3gs.training.scenes import SceneKind, checked_kinds, make_scene
 from da3gs.training.shots import FAST, FINE, PLAIN, Quality, color_map, depth_map, develop, take_shots
 from da3gs.training.textures import TextureBank, make_textures
+from da3gs.training.wallpaper import texture_files, with_photos
 from da3gs.views import Views
 
 _TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Batch(TensorRecord):
-    """Scenes of equally many views of one size, in metres and in a frame of their own."""
-
-    images: Float[Tensor, "B V 3 H W"]
-    """sRGB in [0, 1]."""
-    depth: Float[Tensor, "B V H W"]
-    """True depth."""
-    cameras: Cameras
-    """True cameras."""
-    posed: bool
-    """Whether the network is told the poses."""
 
 
 def _photograph(
@@ -55,11 +45,13 @@ def _photograph(
         shots = take_shots(g, scene, views, height, width)
     pairs = list(zip(shots.cam_to_world, shots.focals, strict=True))
     hits = [depth_map(scene, pose, focal, height, width) for pose, focal in pairs]
+    far = scene.radii > SKY_RADIUS
     colors = [
         color_map(scene, bank, pose, focal, hit, quality=quality, seed=int(g.integers(65536)))
         for (pose, focal), hit in zip(pairs, hits, strict=True)
     ]
-    return develop(g, colors, plain=plain), np.stack([depth for depth, _ in hits]), shots.cam_to_world, shots.focals
+    depths = np.stack([np.where(far[np.maximum(met, 0) // 8], 0, depth) for depth, met in hits])
+    return develop(g, colors, plain=plain), depths, shots.cam_to_world, shots.focals
 
 
 def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Cameras:
@@ -72,25 +64,62 @@ def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Camera
     return Cameras(world_to_cam=world_to_cam.float(), intrinsics=intrinsics, height=height, width=width)
 
 
-def _batch(g: np.random.Generator, bank: TextureBank, scenes: int, views: int, size: tuple[int, int]) -> Batch:
-    parts = [_photograph(g, bank, views, *size, quality=PLAIN if g.random() < 0.5 else FAST) for _ in range(scenes)]
+def _batch(
+    g: np.random.Generator, bank: TextureBank, scenes: int, views: int, size: tuple[int, int],
+    kinds: Sequence[tuple[SceneKind, float]] = (),
+) -> Batch:  # fmt: skip
+    parts = []
+    for _ in range(scenes):
+        quality = PLAIN if g.random() < 0.5 else FAST
+        parts.append(_photograph(g, bank, views, *size, quality=quality, kind=_drawn_kind(g, kinds)))
     photos, depth, poses, focals = (np.stack(column) for column in zip(*parts, strict=True))
     return Batch(
         images=torch.from_numpy(photos).permute(0, 1, 4, 2, 3),
         depth=torch.from_numpy(depth),
         cameras=_cameras(poses, focals, *size),
         posed=False,
+        sky=torch.from_numpy(depth) == 0,
     )
 
 
-class Batches:
-    """The batches of a run from any step on; use as a context manager, so that the threads end."""
+def _drawn_kind(g: np.random.Generator, kinds: Sequence[tuple[SceneKind, float]]) -> SceneKind | None:
+    if not kinds:
+        return None
+    odds = np.array([share for _, share in kinds])
+    return kinds[int(g.choice(len(odds), p=odds / odds.sum()))][0]
 
-    def __init__(self, config: TrainConfig, *, threads: int = 1, ahead: int = 3) -> None:
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Shape:
+    """What a batch shall look like."""
+
+    size: tuple[int, int]
+    views: int
+    targets: int
+    scenes: int
+    posed: bool
+
+
+class Batches:
+    """The batches of a run from any step on; use as a context manager, so that the threads end.
+
+    Args:
+        config: of the run.
+        threads: that make batches.
+        ahead: how many are made before they are asked for.
+        rank: which of the run's processes this is; each sees scenes of its own, of the same shape.
+        ranks: how many processes there are.
+    """
+
+    def __init__(self, config: TrainConfig, *, threads: int = 1, ahead: int = 3, rank: int = 0, ranks: int = 1) -> None:
         self.config = config
         self.waited = 0.0
         """Seconds spent waiting for data so far."""
         self._ahead = ahead
+        self._rank, self._ranks = rank, ranks
+        self._kinds = checked_kinds(config.scenes)
+        self._photos = texture_files(Path(config.photos)) if config.photos else []
+        self._real = RealScenes(Path(config.data)) if config.data else None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scenes")
         self._banks: dict[int, TextureBank] = {}
         self._lock = threading.Lock()
@@ -108,12 +137,11 @@ class Batches:
             if epoch not in self._banks:
                 g = np.random.default_rng([self.config.seed, _TRAIN, 0, epoch])
                 self._banks = {k: v for k, v in self._banks.items() if k == epoch - 1}
-                self._banks[epoch] = make_textures(g, self.config.textures)
+                bank = make_textures(g, self.config.textures)
+                self._banks[epoch] = with_photos(bank, g, self._photos) if self._photos else bank
             return self._banks[epoch]
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, made here and now."""
-        g = np.random.default_rng([self.config.seed, _TRAIN, 1, step])
+    def _shape(self, g: np.random.Generator, step: int) -> _Shape:
         stage = self.config.stage(step)
         odds = np.array([size[2] for size in stage.sizes])
         height, width, _ = stage.sizes[int(g.choice(len(odds), p=odds / odds.sum()))]
@@ -121,29 +149,56 @@ class Batches:
             height, width = width, height
         views = int(g.integers(stage.views[0], stage.views[1] + 1))
         scenes = max(1, round(stage.pixels / (views * height * width)))
-        posed = bool(g.random() < self.config.posed)
-        batch = _batch(g, self.bank(step), scenes, views, (height, width))
-        return dataclasses.replace(batch, posed=posed and views > 1)
+        posed = bool(g.random() < self.config.posed) and views > 1
+        targets = int(g.integers(stage.targets[0], stage.targets[1] + 1)) if stage.targets[1] else 0
+        return _Shape(size=(height, width), views=views, targets=targets, scenes=scenes, posed=posed)
 
-    def from_step(self, step: int) -> Iterator[Batch]:
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """A batch of a step, made here and now; ``part`` counts those of an accumulated step."""
+        g = np.random.default_rng([self.config.seed, _TRAIN, 1, step])
+        shape = self._shape(g, step)
+        place = part * self._ranks + self._rank
+        if place:
+            g = np.random.default_rng([self.config.seed, _TRAIN, 1, step, place])
+        views = shape.views + shape.targets
+        if self._real is not None and g.random() < self.config.data_share:
+            batch = self._real.batch(g, shape.scenes, views, shape.size, targets=shape.targets)
+        else:
+            batch = _batch(g, self.bank(step), shape.scenes, views, shape.size, self._kinds)
+        return dataclasses.replace(batch, posed=shape.posed, targets=shape.targets, number=step)
+
+    def step(self, step: int) -> list[Batch]:
+        """All batches of a step."""
+        return [self.batch(step, part) for part in range(self.config.accumulate)]
+
+    def from_step(self, step: int) -> Iterator[list[Batch]]:
         """The batches of this step and all later ones, in order."""
-        coming: collections.deque[Future[Batch]] = collections.deque()
+        coming: collections.deque[Future[list[Batch]]] = collections.deque()
         while True:
             while len(coming) < self._ahead:
-                coming.append(self._pool.submit(self.batch, step))
+                coming.append(self._pool.submit(self.step, step))
                 step += 1
             start = time.monotonic()
-            batch = coming.popleft().result()
+            batches = coming.popleft().result()
             self.waited += time.monotonic() - start
-            yield batch
+            yield batches
 
 
-def validation_batches(scenes: int, size: tuple[int, int], *, views: int = 3, at_once: int = 4) -> list[Batch]:
-    """Held-out scenes: the same ones for every run."""
-    g = np.random.default_rng([_VALIDATE, *size, views])
+def validation_batches(
+    scenes: int,
+    size: tuple[int, int],
+    *,
+    views: int = 3,
+    at_once: int = 4,
+    targets: int = 0,
+    kinds: Sequence[tuple[SceneKind, float]] = (),
+) -> list[Batch]:
+    """Held-out scenes: the same ones for every run; ``views`` are seen, ``targets`` are not."""
+    g = np.random.default_rng([_VALIDATE, *size, views + targets])
     bank = make_textures(g, 66)
     groups = [min(at_once, scenes - start) for start in range(0, scenes, at_once)]
-    return [_batch(g, bank, count, views, size) for count in groups]
+    made = [_batch(g, bank, count, views + targets, size, kinds) for count in groups]
+    return [dataclasses.replace(batch, targets=targets) for batch in made]
 
 
 def procedural_scene(

@@ -21,6 +21,7 @@ from da3gs.network.model import DepthAnything3, normalize_images
 _CODE = 0.3  # amplitude of the fresh position table, against 1 of the patches
 _OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 _LUMA_SHARE = 0.6
+_SPLAT_PIXELS, _SPLAT_OPACITY = 0.4, 0.7
 
 
 def awaken(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> None:
@@ -51,6 +52,31 @@ def awaken(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> None:
         embed.weight.copy_(filters / std[:, None, None, None])
         assert embed.bias is not None
         embed.bias.copy_(-mean / std)
+
+
+def awaken_splats(model: DepthAnything3) -> None:
+    """Let a fresh Gaussian head begin with what its first thousands of steps would find.
+
+    Splats lie where the depth says, are as wide as two fifths of a pixel, of opacity 0.7, and change little with the
+    picture.
+    """
+    head = model.splat_head
+    if head is None:
+        return
+    config = head.config
+    span = config.scale_max - config.scale_min
+    width = 0.2 * span  # pixels that a full scale is wide: a tenth of the footprint of both axes together
+    last = head.output[-1]
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+        last.bias[2:5] = _logit(_SPLAT_PIXELS / width)
+        last.bias[8] = 1.0  # the quaternion's real part comes last
+        last.bias[config.channels - 1] = _logit(_SPLAT_OPACITY)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def cosine_filters(count: int, side: int) -> Float[Tensor, "count 3 side side"]:

@@ -18,6 +18,7 @@ from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse, unproject
 from da3gs.network.camera import encode_cameras, normalized_cameras
+from da3gs.network.config import PoseUnit
 from da3gs.network.model import RawOutputs
 
 
@@ -56,21 +57,26 @@ class Truth(TensorRecord):
 
 
 def scene_truth(depth: Float[Tensor, "B V H W"], cameras: Cameras) -> Truth:
-    """Truth in the first camera's frame, divided by the mean distance of the valid points from that camera."""
+    """Truth in the first camera's frame, divided by the mean distance of the valid points from that camera.
+
+    A scene without any depth is divided by the mean distance of its other cameras.
+    """
     relative = cameras.world_to_cam @ rigid_inverse(cameras.world_to_cam[:, :1])
     moved = dataclasses.replace(cameras, world_to_cam=relative)
     points = unproject(depth, moved.intrinsics, moved.cam_to_world)
     valid = depth > 0
     distance = torch.where(valid, points.norm(dim=-1), 0).sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
-    unit = distance.clamp(min=1e-6)[:, None]
+    apart = relative[..., :3, 3].norm(dim=-1).sum(1) / max(1, relative.shape[1] - 1)
+    distance = torch.where(valid.flatten(1).any(1), distance, apart)
+    unit = torch.where(distance > 1e-6, distance, 1.0)[:, None]
     relative = relative.clone()
     relative[..., :3, 3] /= unit[..., None]
     return Truth(depth=depth / unit[..., None, None], cameras=dataclasses.replace(moved, world_to_cam=relative))
 
 
-def conditioning(cameras: Cameras) -> Cameras:
-    """True cameras as they are given to the network: without their scale."""
-    return normalized_cameras(cameras, "mean")
+def conditioning(cameras: Cameras, unit: PoseUnit = "mean") -> Cameras:
+    """True cameras as they are given to the network: without their scale, in the network's own unit."""
+    return normalized_cameras(cameras, unit)
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:

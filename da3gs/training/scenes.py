@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, assert_never
+from collections.abc import Sequence
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 
+from da3gs.errors import InputError
+from da3gs.training.outdoors import studio, terrain, wires
 from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.training.textures import TextureBank
 
-SceneKind = Literal["room", "table", "clutter", "yard"]
+SceneKind = Literal["room", "table", "clutter", "yard", "terrain", "wires", "studio"]
+"""The first four make the default mix; the others have to be asked for."""
+
+
+def checked_kinds(kinds: Sequence[tuple[str, float]]) -> tuple[tuple[SceneKind, float], ...]:
+    """Kinds and how often each, as a config names them.
+
+    Raises:
+        InputError: there is no such kind, or no positive share.
+    """
+    known: dict[str, SceneKind] = {name: name for name in get_args(SceneKind)}
+    for name, share in kinds:
+        if name not in known or not 0 <= share < math.inf:
+            raise InputError(f"scenes: ({name!r}, {share}) is not one of {', '.join(known)} with a share of 0 or more")
+    if kinds and not sum(share for _, share in kinds):
+        raise InputError("scenes: all shares are 0; give one kind a share above 0")
+    return tuple((known[name], share) for name, share in kinds)
 
 
 def make_scene(generator: np.random.Generator, bank: TextureBank, kind: SceneKind | None = None) -> ProceduralScene:
@@ -26,6 +45,12 @@ def make_scene(generator: np.random.Generator, bank: TextureBank, kind: SceneKin
             return _clutter(b)
         case "yard":
             return _yard(b)
+        case "terrain":
+            return terrain(b)
+        case "wires":
+            return wires(b)
+        case "studio":
+            return studio(b)
         case _:
             assert_never(chosen)
 

@@ -159,6 +159,8 @@ def take_shots(g: np.random.Generator, scene: ProceduralScene, views: int, heigh
         if np.quantile(depths[0], 0.03) < 0.2 or (depths[0] > 0).mean() < 0.98:
             continue
         middle = float(np.median(depths[0]))
+        if middle > 1e3:  # little but sky
+            continue
         pivot = poses[0][:3, 3] + poses[0][:3, 2] * middle
         style, amount = int(g.integers(4)), g.uniform(0.06, 0.9)
         for _ in range(10 * views):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from da3gs._files import atomic_file
 from da3gs.errors import CheckpointError
 from da3gs.training.config import TrainConfig
+from da3gs.training.ranks import spread_like
+from da3gs.training.step import whole
 
 STATE = "state.safetensors"
 """The file in a run's folder that ``--resume`` reads."""
@@ -32,48 +34,71 @@ class Position:
     """Time spent."""
 
 
-def save_state(
-    path: Path,
-    position: Position,
-    config: TrainConfig,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.AdamW,
-) -> None:
-    """Write weights, averaged weights, the optimiser's moments and the position, all or nothing."""
+def state_tensors(model: nn.Module, average: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """Weights, averaged weights and the optimiser's moments, whole; every process of a run has to ask."""
     tensors: dict[str, Tensor] = {}
     names = {parameter: name for name, parameter in model.named_parameters()}
     for prefix, module in (("model", model), ("average", average)):
-        tensors |= {f"{prefix}.{name}": value.contiguous() for name, value in module.state_dict().items()}
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            tensors[f"optimizer.{key}.{names[parameter]}"] = torch.as_tensor(value).contiguous().clone()
+        for name, value in module.state_dict().items():
+            tensors[f"{prefix}.{name}"] = whole(value.detach()).cpu().contiguous()
+    for parameter in optimizer.state:
+        for key, value in optimizer.state[parameter].items():
+            moment = whole(torch.as_tensor(value)).cpu().contiguous()
+            tensors[f"optimizer.{key}.{names[parameter]}"] = moment.clone()
+    return tensors
+
+
+def write_state(path: Path, tensors: dict[str, Tensor], position: Position, config: TrainConfig) -> None:
+    """Write what ``state_tensors`` gives, all or nothing."""
     metadata = {"position": json.dumps(dataclasses.asdict(position)), "config": json.dumps(dataclasses.asdict(config))}
     with atomic_file(path, overwrite=True) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
 
-def load_state(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.AdamW
-) -> tuple[Position, dict[str, Any]]:
-    """Read what ``save_state`` wrote into these modules; returns the position and the config's plain values.
+class LoadedState:
+    """A state file, read; put into modules in two steps, since sharding comes between.
 
     Raises:
-        CheckpointError: the file cannot be read or belongs to another network.
+        CheckpointError: the file cannot be read.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 not a mapping
-        position = Position(**json.loads(metadata["position"]))
-        for prefix, module in (("model", model), ("average", average)):
-            module.load_state_dict({k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                self._tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            self.position = Position(**json.loads(metadata["position"]))
+            """How far the run was."""
+            self.config: dict[str, Any] = json.loads(metadata["config"])
+            """Its config, as plain values."""
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise self._problem(error) from error
+
+    def _problem(self, error: Exception) -> CheckpointError:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return CheckpointError(f"cannot resume from {self._path.name}: {detail}; start a new run in another folder")
+
+    def fill(self, model: nn.Module, average: nn.Module) -> None:
+        """The weights into networks that are not sharded yet.
+
+        Raises:
+            CheckpointError: they are those of another network.
+        """
+        try:
+            for prefix, module in (("model.", model), ("average.", average)):
+                found = {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
+                module.load_state_dict(found)
+        except (RuntimeError, KeyError) as error:
+            raise self._problem(error) from error
+
+    def fill_optimizer(self, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
+        """The moments into the optimiser of a network, which may be sharded by now."""
         for name, parameter in model.named_parameters():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            moments = {k: tensors[f"optimizer.{k}.{name}"] for k in keys if f"optimizer.{k}.{name}" in tensors}
-            if moments:
-                optimizer.state[parameter] = moments
-        return position, json.loads(metadata["config"])
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        detail = str(error).splitlines()[0]
-        raise CheckpointError(f"cannot resume from {path.name}: {detail}; start a new run in another folder") from error
+            found = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = self._tensors.get(f"optimizer.{key}.{name}")
+                if value is not None:
+                    found[key] = value if key == "step" else spread_like(value, parameter)
+            if found:
+                optimizer.state[parameter] = found

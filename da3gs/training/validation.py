@@ -10,9 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from da3gs.geometry.rotations import angle_between
+from da3gs.metrics.image import psnr
+from da3gs.network.depth_splats import splats_from_depth
+from da3gs.network.metric import is_sky
 from da3gs.network.model import DepthAnything3
-from da3gs.training.data import Batch
+from da3gs.rendering import render
+from da3gs.training.alignment import absolute_alignment
+from da3gs.training.batch import Batch
 from da3gs.training.losses import conditioning, scene_truth
+from da3gs.training.photometric import render_targets, seen_by_context, splats_of, true_cameras_in_network_scale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +67,7 @@ def validate(model: DepthAnything3, batches: list[Batch], *, posed: bool = False
     for batch in batches:
         truth = scene_truth(batch.depth, batch.cameras)
         with torch.no_grad():
-            given = conditioning(batch.cameras) if posed else None
+            given = conditioning(batch.cameras, model.config.pose_unit) if posed else None
             out = model.raw(batch.images, given, reference="first")
         assert out.cameras is not None
         for i in range(len(batch.images)):
@@ -90,3 +96,65 @@ def validate(model: DepthAnything3, batches: list[Batch], *, posed: bool = False
         direction=direction,
         auc30=auc30,
     )
+
+
+def validate_splats(model: DepthAnything3, batches: list[Batch], *, posed: bool = False) -> dict[str, float]:
+    """PSNR at unseen views, over pixels that a context view can have seen, beside what costs nothing.
+
+    ``copy`` is the context photo whose camera is nearest, as it is; ``from_depth`` are splats from the predicted depth
+    without the head; ``true_depth`` are those from the true depth, which is what better geometry could reach.
+    """
+    sums: dict[str, list[float]] = {"psnr": [], "copy": [], "from_depth": [], "true_depth": []}
+    for batch in batches:
+        truth, context = scene_truth(batch.depth, batch.cameras), batch.context
+        seen = seen_by_context(truth, context)
+        first = dataclasses.replace(
+            batch.cameras,
+            world_to_cam=batch.cameras.world_to_cam[:, :context],
+            intrinsics=batch.cameras.intrinsics[:, :context],
+        )
+        with torch.no_grad():
+            given = conditioning(first, model.config.pose_unit) if posed else None
+            out = model.raw(batch.images[:, :context], given, splats=True, reference="first")
+            cameras = true_cameras_in_network_scale(out, truth, context)
+            mine = render_targets(splats_of(out, cameras, model.config), cameras, context)
+        photos = batch.images[:, context:].movedim(2, -1)
+        for i in range(len(photos)):
+            splats = splats_from_depth(
+                batch.images[i, :context], truth.depth[i, :context].clamp(min=1e-3), truth.cameras[i][:context]
+            )
+            bound = render(splats, truth.cameras[i][context:]).color
+            surety = None if out.confidence is None else out.confidence[i]
+            plain = splats_from_depth(batch.images[i, :context], out.depth[i], cameras[i][:context], confidence=surety)
+            bare = render(plain, cameras[i][context:]).color
+            apart = (truth.cameras.centers[i, context:, None] - truth.cameras.centers[i, None, :context]).norm(dim=-1)
+            nearest = batch.images[i, apart.argmin(-1)].movedim(1, -1)
+            for name, pictures in (("psnr", mine[i]), ("copy", nearest), ("from_depth", bare), ("true_depth", bound)):
+                values = psnr(pictures, photos[i], seen[i])
+                sums[name] += [float(value) for value in values if value == value]
+    return {name: sum(values) / max(1, len(values)) for name, values in sums.items()}
+
+
+def validate_monocular(model: DepthAnything3, batches: list[Batch]) -> dict[str, float]:
+    """AbsRel and δ1 after the best scale and shift of each view, beside those of a constant depth, and sky IoU."""
+    rows, hits, either = [], 0, 0
+    for batch in batches:
+        with torch.no_grad():
+            out = model.raw(batch.images.flatten(0, 1)[:, None])
+        depth, told = batch.depth.flatten(0, 1), out.depth[:, 0]
+        for true, predicted in zip(depth, told, strict=True):
+            valid = true > 0
+            p, d = predicted[valid], true[valid]
+            steps = slice(None, None, max(1, len(p) // 400))
+            scale, shift = absolute_alignment(p[None, steps], d[None, steps], 1 / d[None, steps])
+            p = (scale * p + shift).clamp(min=1e-3)
+            ratio = torch.maximum(p / d, d / p)
+            constant = ((d.median() - d).abs() / d).mean()
+            rows.append([float(x) for x in (((p - d).abs() / d).mean(), (ratio < 1.25).float().mean(), constant)])
+        if batch.sky is not None and out.sky is not None:
+            found, sky = is_sky(out.sky[:, 0]), batch.sky.flatten(0, 1)
+            hits, either = hits + int((found & sky).sum()), either + int((found | sky).sum())
+    absrel, delta1, constant = torch.tensor(rows).mean(0).tolist()
+    return {
+        "absrel": absrel, "delta1": delta1, "constant_absrel": constant, "sky_iou": hits / either if either else 1.0
+    }  # fmt: skip

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from da3gs.checkpoints import load_model
 from da3gs.errors import BackendError, CheckpointError, InputError
 from da3gs.training import PRESETS, Stage, TrainConfig, load_config, train
-from da3gs.training.config import config_from_values
 from da3gs.training.data import Batches
-from da3gs.training.loop import training_step
+from da3gs.training.reading import config_from_values
+from da3gs.training.step import Objective, training_step
 from da3gs.training.validation import aligned_depth_errors
 
 TINY = dataclasses.replace(
@@ -105,6 +105,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     from da3gs.network.model import DepthAnything3
 
     model = DepthAnything3(TINY.network())
+    objective = Objective(model, TINY)
     optimizer = torch.optim.AdamW(model.parameters())
     with Batches(TINY) as batches:
         batch = batches.batch(0)
@@ -112,7 +113,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     images[0, 0, 0, 0, 0] = float("nan")
     before = model.backbone.patch_embed.weight.clone()
     with pytest.raises(BackendError, match="the last checkpoint is intact"):
-        training_step(model, optimizer, dataclasses.replace(batch, images=images), TINY)
+        training_step(objective, optimizer, [dataclasses.replace(batch, images=images)], TINY.clip)
     assert torch.equal(before, model.backbone.patch_embed.weight)
 
 
@@ -121,8 +122,8 @@ def test_batches_follow_from_the_step_alone():
         stream = batches.from_step(3)
         ahead = [next(stream) for _ in range(3)]
     with Batches(TINY) as batches:
-        assert torch.equal(ahead[2].images, batches.batch(5).images)
-        assert torch.equal(ahead[2].depth, batches.batch(5).depth)
+        assert torch.equal(ahead[2][0].images, batches.batch(5).images)
+        assert torch.equal(ahead[2][0].depth, batches.batch(5).depth)
 
 
 def test_rates_rise_stay_and_fall():

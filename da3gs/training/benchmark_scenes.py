@@ -1,0 +1,34 @@
+"""Scenes that must never be trained on: DL3DV-Benchmark, by the beginnings of their names."""
+
+from __future__ import annotations
+
+_LISTED = """
+032dee9fb0a8 0569e83fdc24 06da79666629 073f5a9b983c 07d9f9724ca8 0853979305f7 093ef327b4e4 0a1b7c20a92c
+0a485338bbda 0bfdd020cf47 0f8ac5214396 119fd56d3797 1264931635e1 14eb48a50e37 15ff83e25316 165f5af8bfe3
+183dd248f6a8 1ba74c22670a 1d6a9ed47cce 1da888bdedfc 1de58be51569 2385549d398b 26fd23358fa1 280abf7bd93b
+286239bd0d44 2991a75d1f0f 2b65ba886efa 2beaca318994 2cbfe28643b6 2f3e1c0f688c 32c2b92fac40 341b4ff3dfd3
+35317e621976 35872363e17a 374ffd0c5ff8 387eeb925ba4 389a460ca199 3b16a10ec9b4 3b7529dcccf7 3bb3bb4d3e87
+3bb894d1933f 41036716da7e 444da1b4a3f1 457e9a1ae777 484c0aca40c1 493816813d2d 4ae797d07b6d 4ff8650b5c11
+50c46cf8b8b2 513e4ea2e847 54bf355ca7e0 56452d9cd9e2 565553aa894b 599ca3e04cae 5a27c00f525f 5a69d1027b47
+5c3af5810280 5c8dafad7d78 5f0041e53d59 63798f5c6fbf 669c36225b27 66fd66cbed40 6d221625614d 6d81c5ab0d48
+6e11e7f4fea3 70eac6ff18a1 71b2dc8a2aa5 75fbbe467353 7705a2edd022 7a9f97660be8 7da3db99059a 800cf88687a7
+8324b3ca2208 85cd0e92110b 8b9fb9d9f10e 8cb2e97d26a6 8fdc5130f073 90cb7ef95384 917e9c8985d3 918c8dad730c
+91afb9910b04 946f49be7392 9641a1ed7963 9c8c0e0fadd9 9cbc5548643c 9e9a89ae6fed 9fb0588ff045 a17a984ca90a
+a401469cb0fa a62c330f5403 a62f9a1c6362 a726c1112ad0 adb95f29c15b adf35184a12d af0d7039e64a b2076bc7231b
+b3bf9079b442 b4f53094fd31 b5faa2a8ce98 b6d1134cb03c b92b499c9bf9 ba55c875d20c c076929db650 c37109a55eff
+c37726ce770a c455899acfc8 cbd44beb04f9 cc08c0bdc34d cd9c981eeb4a ceb252f5d441 d1b3a0b37acc d3812aad5382
+d3af8212ae16 d4fbeba0168a d8de66037bd0 d904ae2998f7 d9b637662374 d9f4c746e6fa dac9796dd69e dafa9c7cbda9
+ddfdcfdf02d5 ded5e4b46aed df04f5806468 df29c225863d df4f9d9a0adf e5684b3292bf e78f8cebd2bd e8ce51b6abfe
+e9360e7a89be eb4cf52988f8 ec1e44d4dc0f ec305787b700 ed16328235c6 ef59aac43713 f004c810d94b f477ffc4b398
+f71ac346cd0f f7aaea9ac683 fb2c0499c225 fb3b73f1d3fe ff592398657b
+"""
+_PREFIXES = frozenset(_LISTED.split())  # 12 digits of the 140 scenes, and of one more that a published test list names
+
+
+def is_benchmark(key: str) -> bool:
+    """Whether a scene of this name belongs to the benchmark.
+
+    >>> is_benchmark("032dee9fb0a8bc1b90871dc5fe950080d0bcd3caf166447f44e60ca50ac04ec7")
+    True
+    """
+    return key.lower()[:12] in _PREFIXES

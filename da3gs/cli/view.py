@@ -25,7 +25,8 @@ USUAL_PORT = 8080
 class View(Command):
     """Walk through a scene or a splat file in the browser; photos are reconstructed first (and not saved).
 
-    Click a photo's frustum to stand where it was taken. Ctrl-C ends it.
+    Without any input it opens a page to which photos, a zip or a video can be sent. Click a photo's frustum to stand
+    where it was taken. Ctrl-C ends it.
     """
 
     inputs: Annotated[Positional[tuple[str, ...]], option("SCENE|FILE|INPUT...", hint="")]
@@ -38,17 +39,43 @@ class View(Command):
     """Do not open a browser window."""
     model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
     """For photos: what reconstructs them."""
+    keep: Annotated[str | None, option("DIR", hint="")] = None
+    """Of the upload page: where uploads and scenes stay; else they go when it ends."""
+    max_files: Annotated[int, option("N")] = 2000
+    """Of the upload page: most files at once."""
+    max_megabytes: Annotated[float, option("X")] = 2000.0
+    """Of the upload page: most MB at once."""
+    max_video_minutes: Annotated[float, option("X")] = 10.0
+    """Of the upload page: longest video."""
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
         """Open, serve, until interrupted."""
-        if not self.inputs:
-            raise InputError("nothing to view: name a scene, a splat file or photos (see da3gs view --help)")
         from da3gs_viewer.address import check_address
 
         check_address(self.host, self.port)
+        if not self.inputs:
+            self._serve_uploads(session)
+            return 0
         show(self._open(session), session, host=self.host, port=self.port, open_browser=not self.no_browser)
         return 0
+
+    def _serve_uploads(self, session: Session) -> None:
+        """The upload page, until interrupted."""
+        import webbrowser
+
+        from da3gs_viewer.app import has_display
+        from da3gs_viewer.uploads import UploadLimits, Uploads
+
+        limits = UploadLimits(files=self.max_files, megabytes=self.max_megabytes, video_minutes=self.max_video_minutes)
+        options = {"device": self.common.device, "threads": self.common.threads, "seed": self.common.seed or 0}
+        keep = None if self.keep is None else Path(self.keep)
+        model = self.model if not Path(self.model).exists() else str(Path(self.model).resolve())
+        with Uploads(host=self.host, port=self.port, model=model, limits=limits, keep=keep, options=options) as uploads:
+            _say_ready(session, uploads.url, {})
+            if not self.no_browser and has_display():
+                webbrowser.open(uploads.url)
+            uploads.wait()
 
     def _open(self, session: Session) -> Scene | Gaussians:
         from da3gs.cli._scenes import is_scene_or_splats, open_scene
@@ -94,14 +121,22 @@ def show(
         except InputError:
             port = 0
 
-    def ready(url: str) -> None:
-        session.result({**(facts or {}), "url": url})
-        session.print(f"{url}  (Ctrl-C ends it)")
-        session.flush()
-        session.release()
-
     with contextlib.redirect_stdout(io.StringIO()):  # viser says when it stops
-        view(scene, host=host, port=port, open_browser=open_browser, ready=ready)
+        view(
+            scene,
+            host=host,
+            port=port,
+            open_browser=open_browser,
+            ready=lambda url: _say_ready(session, url, facts or {}),
+        )
+
+
+def _say_ready(session: Session, url: str, facts: dict[str, Any]) -> None:
+    """From now on the page can be opened."""
+    session.result({**facts, "url": url})
+    session.print(f"{url}  (Ctrl-C ends it)")
+    session.flush()
+    session.release()
 
 
 COMMAND = View

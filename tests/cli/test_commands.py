@@ -276,7 +276,7 @@ def test_view_refuses_addresses(scene: Path, capfd: pytest.CaptureFixture[str]) 
         assert f"port {port} on 127.0.0.1 is in use" in refusal(capfd, "view", scene, "--port", port)
     assert "no address of this machine" in refusal(capfd, "view", scene, "--host", "192.0.2.1")
     assert "out of range" in refusal(capfd, "view", scene, "--port", "70000")
-    assert "nothing to view" in refusal(capfd, "view")
+    assert "--max-files is a number above 0, got 0" in refusal(capfd, "view", "--max-files", "0", "--port", "0")
 
 
 @pytest.mark.slow

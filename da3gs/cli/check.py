@@ -47,7 +47,8 @@ class Check(Command):
 
 def check_lines(report: CheckReport) -> list[str]:
     """What the report says, for people."""
-    lines = [f"{report.file}: {report.splats:,} splats, {report.nonfinite or 'no'} values that are not finite"]
+    what = "points" if report.degree is None else "splats"
+    lines = [f"{report.file}: {report.splats:,} {what}, {report.nonfinite or 'no'} values that are not finite"]
     if report.bounds is not None:
         low, high = ("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in report.bounds)
         lines.append(f"bounds {low} to {high}")

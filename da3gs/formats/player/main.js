@@ -55,7 +55,7 @@ class Page {
 
   frame(time) {
     this.asked = null;
-    const passed = Math.min(100, time - (this.last ?? time));
+    const passed = Math.min(250, time - (this.last ?? time));
     this.last = time;
     if (this.controls.advance(passed / 1000) || this.fly(time)) this.change();
     const moving = performance.now() - this.changedAt < STILL && this.changedAt > 0;

@@ -96,7 +96,7 @@ def _blocks(maps: Sequence[DepthMap], voxel: float, truncation: float) -> Int[np
 
 @njit(cache=True, nogil=True)
 @typing.no_type_check
-def _integrate(distance, weight, blocks, voxel, truncation, depth, intrinsics, world_to_cam):
+def _integrate(distance, weight, blocks, voxel, truncation, depth, intrinsics, world_to_cam) -> None:
     """Add one depth map to every voxel that sees it."""
     height, width = depth.shape
     for b in range(len(blocks)):
@@ -170,7 +170,7 @@ def _cubes(
     if not whole.any():
         return None
     mask = np.zeros(values.shape, bool)
-    mask[:-1, :-1, :-1] = whole
+    mask[1:, 1:, 1:] = whole  # scikit-image asks at the far corner of each cube
     try:
         corners, triangles, _, _ = measure.marching_cubes(values, 0.0, mask=mask, allow_degenerate=False)
     except (ValueError, RuntimeError):  # no surface inside the mask

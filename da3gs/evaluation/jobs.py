@@ -82,8 +82,8 @@ def _run(job: Job, given: Given) -> Scored:
         from da3gs.evaluation.geometry import score_geometry
 
         assert model is not None
-        return Scored(record=score_geometry(job.task, job.dataset, job.root, job.key, job.protocol, model, job.method),
-                      images={})  # fmt: skip
+        record = score_geometry(job.task, job.dataset, job.root, job.key, job.context, job.protocol, model, job.method)
+        return Scored(record=record, images={})
     pictures = split_pictures(_scenes(job.root)[job.key], job.context, job.target, job.protocol)
     return score_views(
         job.key,

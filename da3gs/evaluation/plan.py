@@ -112,22 +112,31 @@ def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
 def _wanted(names: str | None, split: Split, found: Scenes) -> list[str]:
     """The scenes to evaluate; those of the split, or all that there are."""
     listed = [scene.name for scene in split.scenes]
-    known = listed or list(found)
-    if names is not None:
-        wanted = list(dict.fromkeys(name for name in (part.strip() for part in names.split(",")) if name))
-        strange = [name for name in wanted if name not in known]
-        if strange or not wanted:
-            raise InputError(f"--scenes names {shown(names)!r}, which is no scene here; there are: {_few(known)}")
-        known = wanted
+    known = chosen_scenes(names, listed or list(found))
     missing = [key for key in known if key not in found]
     if missing:
         raise InputError(
             f"{split.name} asks for {len(missing)} scenes that {found.title} does not have ({_few(missing)}; it has "
             f"{_few(list(found))}); name those to evaluate with --scenes"
         )
+    return sorted(known)
+
+
+def chosen_scenes(names: str | None, known: list[str]) -> list[str]:
+    """Those of the scenes that are named; all where none is.
+
+    Raises:
+        InputError: a name is unknown, or there are too many.
+    """
+    if names is not None:
+        wanted = list(dict.fromkeys(name for name in (part.strip() for part in names.split(",")) if name))
+        strange = [name for name in wanted if name not in known]
+        if strange or not wanted:
+            raise InputError(f"--scenes names {shown(names)!r}, which is no scene here; there are: {_few(known)}")
+        known = wanted
     if len(known) > _MOST_SCENES:
         raise InputError(f"{len(known)} scenes are more than {_MOST_SCENES}; name fewer with --scenes")
-    return sorted(known)
+    return known
 
 
 def _few(names: list[str]) -> str:

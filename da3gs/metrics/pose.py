@@ -19,12 +19,14 @@ def relative_pose_errors(
 ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
     """Angles, in degrees, between predicted and true relative rotations and translations of all pairs i < j.
 
-    The relative pose of a pair is ``inverse(E_i) E_j`` of world-to-camera matrices, as in VGGT's and the official code.
+    Both sets of world-to-camera matrices E are first laid into their own first camera, ``E_i E_0⁻¹``; the relative pose
+    of a pair is then ``E_i⁻¹ E_j``, as in VGGT's and the official code.
     Translations have no scale and, there, no sign either: their angle is ``min(θ, 180° - θ)``. A pair without any
     true motion has a translation error of 0.
     """
     i, j = torch.triu_indices(len(true), len(true), 1)
-    a, b = (rigid_inverse(m.double()[i]) @ m.double()[j] for m in (predicted, true))
+    own = [m.double() @ rigid_inverse(m[:1].double()) for m in (predicted, true)]
+    a, b = (rigid_inverse(m[i]) @ m[j] for m in own)
     turn = a[:, :3, :3].transpose(-1, -2) @ b[:, :3, :3]
     skew = turn - turn.transpose(-1, -2)
     sine = torch.stack((skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]), -1).norm(dim=-1)

@@ -9,6 +9,7 @@ whatever has no texture.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -23,9 +24,10 @@ from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse
 from da3gs.pipeline import _sweep
-from da3gs.pipeline.matches import matched_points
+from da3gs.pipeline.matches import Sharp, matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
+from da3gs.pipeline.surface import surface_depth
 from da3gs.views import Views
 
 _Result = TypeVar("_Result")
@@ -41,6 +43,8 @@ _TO_ONE, _TO_SCENE, _OWN = (
 )  # pull of a view's scale: to the start, to the scene's, and its share of votes
 _STAY, _STEP, _JUMP = 0.15, 0.15, 0.6  # pull of a pixel to its start; penalties of a change by a label, and by more
 _NEIGHBORS, _COARSE_NEIGHBORS = 4, 6
+_DOUBT = 0.5  # the least cost above which photos do not settle where to start
+_SURE = 0.03  # then, that many points agree on a surface counts as much as this much of the cost
 _GAIN = 0.003  # the mean cost has to fall by this much, or the start stays
 
 
@@ -56,8 +60,8 @@ class ConsistentDepth(TensorRecord):
     """Mean disagreement of the photos at the start, 0 to 1."""
     after: float
     """The same at the end."""
-    start: str
-    """Where the search began: the network's depth, the same ``scaled`` a view, or one of the other starts."""
+    starts: tuple[str, ...]
+    """Where the search began in each view: the network's depth, the same ``scaled``, or one of the other starts."""
     refined: bool
     """Whether a field over each view came on top."""
 
@@ -65,7 +69,7 @@ class ConsistentDepth(TensorRecord):
         """For scene.json."""
         scales = [round(s, 4) for s in self.scales.tolist()]
         return {
-            "start": self.start, "refined": self.refined, "scales": scales,
+            "starts": list(self.starts), "refined": self.refined, "scales": scales,
             "disagreement_before": round(self.before, 4), "disagreement": round(self.after, 4),
         }  # fmt: skip
 
@@ -90,7 +94,12 @@ class _Level:
 
 
 def honest_depth(
-    result: Placed, views: Views, points: Float[Tensor, "N 3"] | None = None, *, seed: int = 0
+    result: Placed,
+    views: Views,
+    points: Float[Tensor, "N 3"] | None = None,
+    *,
+    sharp: Sequence[Sharp] | None = None,
+    seed: int = 0,
 ) -> tuple[Placed, dict[str, Any]]:
     """The prediction with depth, and the splats of a head, laid on points and on what neighbouring views show.
 
@@ -98,6 +107,7 @@ def honest_depth(
         result: in the frame of exact cameras.
         views: the photos.
         points: world coordinates of sparse points, where there are any.
+        sharp: the photos at a larger size, which show more features.
         seed: of RANSAC's samples.
 
     Returns:
@@ -110,14 +120,21 @@ def honest_depth(
     done: dict[str, Any] = {}
     starts: dict[str, Tensor] = {}
     if len(views) > 1:
-        matches = matched_points(views.images, result.cameras, telling)
+        matches = matched_points(views.images, result.cameras, telling, sharp=sharp)
         fitted = align_to_points(
             result.depth, result.cameras, matches.positions, visible=matches.visible, masks=telling, seed=seed
         )
         starts["matches"], done["matches"] = fitted.depth, fitted.as_dict()
+        starts["surface"], done["surface"] = surface_depth(
+            result.depth, result.cameras, matches.positions, visible=matches.visible, masks=telling, seed=seed
+        )
     if points is not None and len(points):
         fitted = align_to_points(result.depth, result.cameras, points, masks=telling, seed=seed)
         starts["points"], done["points"] = fitted.depth, fitted.as_dict()
+        everywhere = torch.ones(len(views), len(points), dtype=torch.bool)
+        starts["points' surface"], done["points' surface"] = surface_depth(
+            result.depth, result.cameras, points, visible=everywhere, masks=telling, seed=seed
+        )
         if len(views) == 1:
             return _with_depth(result, fitted.depth), done
     consistent = consistent_depth(views.images, result.depth, result.cameras, telling, starts=starts)
@@ -169,16 +186,21 @@ def consistent_depth(
     factors = _view_scales(levels[0], _resized(raw, levels[0].size)).exp()
     tried = {"network": raw, "scaled": raw * factors[:, None, None]}
     tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
-    costs = _disagreements(finest, [_resized(start, finest.size) for start in tried.values()])
-    before, least = costs[0], min(costs)
-    name = list(tried)[costs.index(least)] if least < before - _GAIN else "network"
-    start, logs = tried[name], torch.zeros(len(depth), *levels[0].size)
+    # at the finest level all that is off by a few pixels looks equally wrong
+    coarse = torch.stack([_costs_of(level, tried) for level in levels[:-1]]).mean(0)
+    sure = torch.tensor([name.endswith("surface") for name in tried])[:, None] & (coarse.amin(0) > _DOUBT)
+    coarse = coarse - _SURE * sure
+    chosen = torch.where(coarse.amin(0) < coarse[0] - _GAIN, coarse.argmin(0), 0)
+    start = torch.stack([list(tried.values())[pick][view] for view, pick in enumerate(chosen.tolist())])
+    logs = torch.zeros(len(depth), *levels[0].size)
     for level, (_, reach, step) in zip(levels, _LEVELS, strict=True):
         logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
     near = _resized(start, finest.size)
-    kept, refined = _disagreements(finest, [near, near * logs.exp()])
+    before, kept, refined = (
+        float(costs.mean()) for costs in _disagreements(finest, [_resized(raw, finest.size), near, near * logs.exp()])
+    )
     better = refined < kept - _GAIN
-    if name == "network" and not better:
+    if not (chosen.any() or better):
         return _unchanged(depth, before)
     final = start * _enlarged(logs, (depth.shape[1], depth.shape[2])).exp() if better else start
     return ConsistentDepth(
@@ -186,14 +208,20 @@ def consistent_depth(
         scales=(final / raw).flatten(1).median(1).values.to(depth),
         before=before,
         after=refined if better else kept,
-        start=name,
+        starts=tuple(list(tried)[pick] for pick in chosen.tolist()),
         refined=better,
     )
 
 
+def _costs_of(level: _Level, starts: Mapping[str, Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
+    """What each start costs each view."""
+    return torch.stack(_disagreements(level, [_resized(start, level.size) for start in starts.values()]))
+
+
 def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:
     scales = torch.ones_like(depth[:, 0, 0])
-    return ConsistentDepth(depth=depth, scales=scales, before=cost, after=cost, start="network", refined=False)
+    starts = ("network",) * len(depth)
+    return ConsistentDepth(depth=depth, scales=scales, before=cost, after=cost, starts=starts, refined=False)
 
 
 def _steps(reach: float, step: float) -> Float[np.ndarray, " L"]:
@@ -302,17 +330,17 @@ def _median(field: Float[Tensor, "V h w"]) -> Float[Tensor, "V h w"]:
     return functional.unfold(padded, 3).median(1).values.reshape(field.shape)
 
 
-def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> list[float]:
-    """The mean cost of each depth, all judged by the same neighbours."""
+def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> list[Float[Tensor, "V"]]:
+    """Each view's mean cost of each depth, all judged by the same neighbours."""
     lists = [_neighbors(level, field, _NEIGHBORS) for field in fields]
     neighbors = [sorted(set().union(*each)) for each in zip(*lists, strict=True)]
     here = np.zeros(1, np.float32)
 
-    def mean(depth: Tensor) -> float:
-        costs = _per_view(lambda v: _volume(level, depth, v, neighbors[v], here)[level.valid[v]], len(depth))
-        return float(np.concatenate(costs).mean()) if any(map(len, costs)) else 1.0
+    def mean(depth: Tensor, view: int) -> float:
+        costs = _volume(level, depth, view, neighbors[view], here)[level.valid[view]]
+        return float(costs.mean()) if len(costs) else 1.0
 
-    return [mean(field) for field in fields]
+    return [torch.tensor(_per_view(functools.partial(mean, field), len(field))) for field in fields]
 
 
 def _neighbors(level: _Level, depth: Float[Tensor, "V h w"], count: int) -> list[list[int]]:

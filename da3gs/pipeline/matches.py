@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
+from da3gs.photos.records import Photo
 
-_FEATURES = 3000  # a view
+_FEATURES, _FEWEST = 3000, 800  # a view; fewer where many pairs are to be compared
+_PAIRS = 15  # pairs of views for which the most features are taken
 _CONTRAST = 0.01  # of SIFT: low, since small pictures have few features and the epipolar line forgives many
 _EPIPOLAR = 0.004  # of the long side: how far from the line a match may lie
 _RATIO = 0.8  # of the distances of descriptors: the best on the line against the next that lies elsewhere
 _ANGLE = 1.0  # degrees between the rays: less tells no depth
+_LONG_SIDE = 1008  # of photos that features are looked for in
 _NEAREST = 12  # views that each view is matched with
 
 
@@ -31,32 +36,69 @@ class MatchedPoints(TensorRecord):
     """Which views see which."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Sharp:
+    """A view's photo at a larger size, upright and free of distortion."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    """sRGB."""
+    height: int
+    """Its height in the view, from the top-left corner of the canvas."""
+    width: int
+    """Its width in the view."""
+
+
+def sharp_photos(photos: Sequence[Photo], index: Sequence[int]) -> list[Sharp]:
+    """The photos at these positions, read again, at a long side of at most 1008 pixels."""
+    import cv2
+
+    found = []
+    for photo in (photos[i] for i in index):
+        image = photo.read().image
+        factor = min(1.0, _LONG_SIDE / max(image.shape[:2]))
+        size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+        found.append(Sharp(image=image, height=photo.height, width=photo.width))
+    return found
+
+
 def matched_points(
-    images: Float[Tensor, "V 3 H W"], cameras: Cameras, masks: Bool[Tensor, "V H W"] | None = None
+    images: Float[Tensor, "V 3 H W"],
+    cameras: Cameras,
+    masks: Bool[Tensor, "V H W"] | None = None,
+    *,
+    sharp: Sequence[Sharp] | None = None,
 ) -> MatchedPoints:
-    """What SIFT features that match along epipolar lines say of the scene; few of them are wrong, so fit robustly.
+    """What SIFT features that match along epipolar lines say of the scene; a part of them is wrong, so fit robustly.
 
     Args:
         images: sRGB in [0, 1].
-        cameras: exact.
+        cameras: exact, of the images.
         masks: False where a pixel says nothing.
+        sharp: the same photos at a larger size, which show more features.
     """
-    features = [_features(images[v], None if masks is None else masks[v]) for v in range(len(images))]
     world_to_cam, intrinsics = cameras.world_to_cam.cpu().double(), cameras.intrinsics.cpu().double()
     centers = rigid_inverse(world_to_cam)[:, :3, 3]
-    tolerance = _EPIPOLAR * max(images.shape[2:])
-    positions, visible = [], []
+    pairs = []
     for first in range(len(images)):
         order = (centers - centers[first]).norm(dim=-1).argsort().tolist()[: _NEAREST + 1]
-        for second in sorted(j for j in order if j > first):
-            pair = [first, second]
-            found = _pair_points(
-                [features[v] for v in pair], world_to_cam[pair].numpy(), intrinsics[pair].numpy(), tolerance
-            )
-            positions.append(torch.from_numpy(found))
-            seen = torch.zeros(len(images), len(found), dtype=torch.bool)
-            seen[pair] = True
-            visible.append(seen)
+        pairs += [(first, second) for second in sorted(j for j in order if j > first)]
+    most = max(_FEWEST, round(_FEATURES * min(1.0, math.sqrt(_PAIRS / max(len(pairs), 1)))))
+    if sharp is None:
+        height, width = images.shape[2:]
+        sharp = [Sharp(image=_bytes(image), height=height, width=width) for image in images]
+    features = [_features(sharp[v], None if masks is None else masks[v], most) for v in range(len(images))]
+    tolerance = _EPIPOLAR * max(images.shape[2:])
+    positions, visible = [], []
+    for pair in pairs:
+        views = list(pair)
+        found = _pair_points(
+            [features[v] for v in views], world_to_cam[views].numpy(), intrinsics[views].numpy(), tolerance
+        )
+        positions.append(torch.from_numpy(found))
+        seen = torch.zeros(len(images), len(found), dtype=torch.bool)
+        seen[views] = True
+        visible.append(seen)
     if not positions:
         return MatchedPoints(
             positions=torch.zeros(0, 3, dtype=torch.float64), visible=torch.zeros(len(images), 0, dtype=torch.bool)
@@ -64,18 +106,29 @@ def matched_points(
     return MatchedPoints(positions=torch.cat(positions), visible=torch.cat(visible, 1))
 
 
-def _features(image: Tensor, mask: Tensor | None) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 128"]]:
-    """Pixel positions and unit descriptors (square roots of SIFT's shares)."""
+def _bytes(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    return np.asarray((image.movedim(0, -1).cpu().numpy() * 255).round().astype(np.uint8))
+
+
+def _features(
+    photo: Sharp, mask: Tensor | None, most: int
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 128"]]:
+    """Pixel positions in the view and unit descriptors (square roots of SIFT's shares)."""
     import cv2
 
-    grey = cv2.cvtColor((image.movedim(0, -1).cpu().numpy() * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    allowed = None if mask is None else mask.cpu().numpy().astype(np.uint8) * 255
-    sift = cv2.SIFT.create(nfeatures=_FEATURES, contrastThreshold=_CONTRAST, edgeThreshold=12)
+    grey = cv2.cvtColor(photo.image, cv2.COLOR_RGB2GRAY)
+    rows, columns = grey.shape
+    allowed = None
+    if mask is not None:
+        own = mask[: photo.height, : photo.width].cpu().numpy().astype(np.uint8) * 255
+        allowed = cv2.resize(own, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    sift = cv2.SIFT.create(nfeatures=most, contrastThreshold=_CONTRAST, edgeThreshold=12)
     keypoints, descriptors = sift.detectAndCompute(grey, allowed)
     if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     shares = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-    return np.array([k.pt for k in keypoints]) + 0.5, shares
+    factor = np.array([photo.width / columns, photo.height / rows])
+    return (np.array([k.pt for k in keypoints]) + 0.5) * factor, shares
 
 
 def _pair_points(

@@ -27,8 +27,10 @@ from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
 from da3gs.pipeline.assemble import Assembled, assembled_views, joined
 from da3gs.pipeline.clean import NO_LIMITS, Limits, cleaned, kept_splats, parse_photos
+from da3gs.pipeline.contradict import contradicted
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.matches import sharp_photos
 from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
 from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
 from da3gs.pipeline.place import similarity_between
@@ -36,18 +38,7 @@ from da3gs.pipeline.predict import Placed, predict, predicted_cameras
 from da3gs.pipeline.record import Scores, scene_record
 from da3gs.pipeline.refine import refined
 from da3gs.pipeline.score import photo_psnr
-from da3gs.pipeline.settings import (
-    Device,
-    DType,
-    Images,
-    Metric,
-    Poses,
-    Settings,
-    Sky,
-    Splats,
-    Up,
-    split_holdout,
-)
+from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, Up, split_holdout
 from da3gs.pipeline.sfm import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
 from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, official_render_cameras
 from da3gs.scene import Provenance, Scene, far_offset
@@ -230,7 +221,8 @@ def _reconstruct(
         with watch("alignment"):
             progress("fitting depth to the photos", 0, 1)
             points = None if photos.points is None else torch.from_numpy(photos.points.positions - np.array(offset))
-            result, alignment = honest_depth(result, views, points, seed=settings.seed)
+            sharp = sharp_photos(photos.photos, context)
+            result, alignment = honest_depth(result, views, points, sharp=sharp, seed=settings.seed)
             progress("fitting depth to the photos", 1, 1)
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
@@ -295,8 +287,15 @@ def _kept(result: Placed, views: Views, settings: Settings) -> tuple[Assembled, 
     parts, dropped, count = [], dict[str, int](), 0
     limits = _limits(settings, views)
     alone = None if limits is None else dataclasses.replace(limits, outliers=None)
+    exact = limits is not None and not settings.upstream and result.poses == "given"
+    against = contradicted(result.depth, result.cameras, views).cpu() if exact else None
     for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky)):
         keep, reasons = _cleaned(candidates, result, view, alone, settings)
+        if against is not None:
+            h, w = views.sizes[view]
+            bad = against[view, :h, :w].flatten()[candidates.provenance.pixel.long()] & ~candidates.provenance.sky
+            reasons["contradicted"] = int((keep & bad).sum())
+            keep = keep & ~bad
         parts.append(candidates.masked(keep))
         count += len(keep)
         dropped = {reason: dropped.get(reason, 0) + number for reason, number in reasons.items()}

@@ -75,7 +75,7 @@ def step_speed() -> dict[str, float]:
             training_step(objective, optimizer, [batch], config.clip)
         images = sum(batch.images.shape[0] * batch.images.shape[1] for batch in made)
         data = processor_seconds(lambda: [batches.batch(step) for step in range(late, late + 6)])
-        network = processor_seconds(
+        steps = processor_seconds(
             lambda: [training_step(objective, optimizer, [batch], config.clip) for batch in made]
         )
     return {"images_per_processor_second": images / (data + steps), "data_share": data / (data + steps)}

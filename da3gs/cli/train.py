@@ -52,6 +52,8 @@ class Train(Command):
                 seed=self.common.seed,
                 progress=progress,
             )
+        if not record:  # another process of the run tells
+            return 0
         session.result(record)
         for key, value in record.items():
             session.print(f"{key}: {value}")

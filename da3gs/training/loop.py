@@ -42,7 +42,7 @@ def train(
     threads: int = 1,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Train a model; returns figures of the run. Under ``torchrun`` all processes work on it together.
+    """Train a model; returns figures of the run. Under ``torchrun`` all processes work on it, the first one tells.
 
     ``run/last.safetensors`` (averaged weights, usable by ``load_model``) and ``run/state.safetensors`` are replaced
     every few minutes, at the end, and on SIGINT or SIGTERM. On the CPU a resumed run makes the same weights, bit for
@@ -89,6 +89,8 @@ def train(
         ):
             _steps(state, batches, stopped, progress if ranks.first else silent)
         ranks.barrier()
+    if not ranks.first:
+        return {}
     return {
         "run": state.folder.name,
         "model": str(state.folder / LAST),

@@ -80,8 +80,9 @@ def open_run(
         awaken_splats(model)
     else:
         position = Position(images=_start_from(model, init, config))
+    sharded = ranks.count > 1 and config.parallel == "fsdp"  # which takes contiguous weights only
     for part in (model, average):
-        part.to(device=device, memory_format=torch.channels_last)
+        part.to(device=device, memory_format=torch.contiguous_format if sharded else torch.channels_last)
     if loaded is None:
         average.load_state_dict(model.state_dict())
     average.requires_grad_(False).eval()

@@ -13,6 +13,7 @@ from da3gs.training.config import Stage, TrainConfig
 from da3gs.training.presets import PRESETS
 from da3gs.training.scenes import checked_kinds
 
+_PATCH = 14
 _CHOICES: dict[str, tuple[str, ...]] = {
     "objective": ("geometry", "splats", "monocular"),
     "trained": ("all", "splat_head"),
@@ -94,17 +95,31 @@ def changed_config(base: TrainConfig, values: dict[str, Any], name: str) -> Trai
     try:
         for key, value in values.items():
             changes[key] = _changed(getattr(base, key), value, key)
+        for key, choices in _CHOICES.items():
+            if (value := changes.get(key, choices[0])) not in choices:
+                raise ValueError(f"{key} = {value!r} is not one of {', '.join(choices)}")
         config = dataclasses.replace(base, **changes)
+        for stage in config.stages:
+            _check_stage(stage)
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{name}: {error}") from error
-    for key, choices in _CHOICES.items():
-        if getattr(config, key) not in choices:
-            raise InputError(f"{name}: {key} = {getattr(config, key)!r} is not one of {', '.join(choices)}")
     if config.accumulate < 1:
         raise InputError(f"{name}: accumulate = {config.accumulate}; at least one batch makes a step")
     checked_kinds(config.scenes)
     config.network()
     return config
+
+
+def _check_stage(stage: Stage) -> None:
+    if not stage.sizes or stage.steps < 1 or stage.pixels < 1:
+        raise ValueError(f"a stage needs sizes, and at least one step and one pixel; got {stage}")
+    for height, width, share in stage.sizes:
+        if min(height, width) < _PATCH or height % _PATCH or width % _PATCH or not share >= 0:
+            raise ValueError(f"sizes = {(height, width, share)}: sides are multiples of {_PATCH}, shares at least 0")
+    for name, least in (("views", 1), ("targets", 0)):
+        low, high = getattr(stage, name)
+        if not least <= low <= high:
+            raise ValueError(f"{name} = {(low, high)}: fewest and most, from {least} on")
 
 
 def _changed(present: Any, value: Any, key: str) -> Any:

@@ -16,12 +16,13 @@ import torch
 from numpy import ndarray
 
 from da3gs.cameras import Cameras
-from da3gs.errors import InputError
+from da3gs.errors import Da3gsError, InputError
 from da3gs.gaussians import Gaussians
 from da3gs_viewer.address import page_url
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums
 from da3gs_viewer.guard import Guard
+from da3gs_viewer.painter import camera_at
 from da3gs_viewer.panel import Panel
 from da3gs_viewer.pictures import Artist, Look, eight_bits
 from da3gs_viewer.server import require_viser, start_server
@@ -126,9 +127,16 @@ class Viewer:
         thumbnails = [self.thumbnail(i) for i in range(len(self.viewpoints))]
         self.frustums = Frustums(self.viewpoints, thumbnails, self.stand_at)
         self.panel = Panel(self)
+        threading.Thread(target=self._warm, daemon=True).start()
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(self._farewell)
         return self
+
+    def _warm(self) -> None:
+        """Load the kernels before anybody comes."""
+        home = self.home
+        with contextlib.suppress(Da3gsError):
+            self.artist.paint(camera_at(home.position, home.wxyz, home.fov, 16, 16), Look())
 
     def _aim(self) -> None:
         home = self.home

@@ -94,6 +94,7 @@ class Worker:
                 self._start()
             self._cancelled = False
             pipe = self._pipe
+        told("waking the worker", 0, 0)
         assert pipe is not None
         try:
             pipe.send(job)

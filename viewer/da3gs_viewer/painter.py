@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 REST = 0.25
 """Seconds without a new camera after which it counts as resting."""
 MOVING_SIDE = 480
-LEAST_SIDE = 192
+LEAST_SIDE = 240
 FULL_SIDE = 1280
 FRAME_SECONDS = 0.1
 """So long may a picture take while the camera moves: they shrink until it does."""

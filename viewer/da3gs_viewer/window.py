@@ -11,6 +11,7 @@ import numpy as np
 
 from da3gs.cameras import Cameras
 from da3gs_viewer.painter import Painter, Quality
+from da3gs_viewer.viewpoint import Viewpoint
 
 if TYPE_CHECKING:
     import viser
@@ -49,13 +50,13 @@ class Window:
         """Let a window of any shape show the whole first photo, and people come close; then send everything."""
         home, client = self._viewer.home, self.client
         with contextlib.suppress(Warning):
-            if not _came_by_link(client, home.position):
-                client.camera.fov = home.fitted(client.camera.aspect)
             client.camera.min_orbit_distance = home.distance / 500
             self._status = client.gui.add_markdown("", order=-1.0)
             self.painter.start()
             self._viewer.frustums.add(client)
             self.software = self._is_software()
+            if not _came_by_link(client, home):  # before it answers, a browser may not be where all of them begin
+                client.camera.fov = home.fitted(client.camera.aspect)
             self.send_splats()
 
     def close(self) -> None:
@@ -139,5 +140,7 @@ class Window:
         return any(word in name.lower() for word in _SOFTWARE)
 
 
-def _came_by_link(client: viser.ClientHandle, home: np.ndarray) -> bool:
-    return float(np.linalg.norm(client.camera.position - home)) > 1e-3 * (1 + float(np.linalg.norm(home)))
+def _came_by_link(client: viser.ClientHandle, home: Viewpoint) -> bool:
+    """Whether a browser begins elsewhere than at the first photo."""
+    away = float(np.linalg.norm(client.camera.position - home.position))
+    return away > 1e-3 * home.distance or abs(client.camera.fov - home.fov) > 1e-3

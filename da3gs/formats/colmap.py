@@ -42,14 +42,21 @@ class ColmapCamera:
     params: tuple[float, ...]
     """As many as the model has."""
 
-    def lens(self) -> Lens:
-        """The camera as a pinhole with distortion.
+    def lens(self, *, wide: bool = False) -> Lens:
+        """The camera as a pinhole with distortion, or with ``wide`` as a fisheye lens too.
 
         Raises:
-            InputError: a model without such a form (fisheye lenses), or numbers that make no sense.
+            InputError: a model without such a form, or numbers that make no sense.
         """
         p = self.params
         distortion: tuple[float, ...]
+        if wide and self.model in ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"):
+            fx, fy, cx, cy, *rest = p if self.model == "OPENCV_FISHEYE" else (p[0], *p)
+            distortion = (*rest, *[0.0] * (4 - len(rest)))
+            return lens_of(
+                fx=fx, fy=fy, cx=cx, cy=cy, height=self.height, width=self.width, distortion=distortion,
+                projection="fisheye",
+            )  # fmt: skip
         match self.model:
             case "SIMPLE_PINHOLE":
                 fx, fy, cx, cy, distortion = p[0], p[0], p[1], p[2], ()

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from da3gs.errors import InputError
 
+Projection = Literal["perspective", "fisheye", "equirectangular"]
+"""How directions become places in the picture.
+
+- perspective: a pinhole with Brown-Conrady distortion;
+- fisheye: OpenCV's and COLMAP's, by the angle from the axis: ``t (1 + k1 t² + k2 t⁴ + k3 t⁶ + k4 t⁸)``;
+- equirectangular: a panorama, longitude across (0 in the middle of a whole one) and latitude down.
+"""
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Lens:
-    """A pinhole camera with Brown-Conrady distortion; pixel centres at +0.5."""
+    """A camera's projection; pixel centres at +0.5."""
 
     intrinsics: Float[np.ndarray, "3 3"]
-    """``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` in pixels, float64."""
+    """``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` in pixels, float64; of a panorama pixels a radian."""
     height: int
     """Height of the pictures that the intrinsics are for."""
     width: int
     """Width of the pictures that the intrinsics are for."""
     distortion: tuple[float, ...] = ()
-    """k1, k2, p1, p2, k3, k4, k5, k6 (OpenCV's order); empty where there is none."""
+    """k1, k2, p1, p2, k3, k4, k5, k6 (OpenCV's order), of a fisheye k1 to k4; empty where there is none."""
+    projection: Projection = "perspective"
+    """What the numbers mean."""
 
     def fits(self, height: int, width: int) -> bool:
         """Whether pictures of this size have the shape that the intrinsics are for, to 1 %."""
@@ -43,7 +55,15 @@ class Lens:
 
 
 def lens_of(
-    *, fx: float, fy: float, cx: float, cy: float, height: int, width: int, distortion: tuple[float, ...] = ()
+    *,
+    fx: float,
+    fy: float,
+    cx: float,
+    cy: float,
+    height: int,
+    width: int,
+    distortion: tuple[float, ...] = (),
+    projection: Projection = "perspective",
 ) -> Lens:
     """A lens from its numbers, checked.
 
@@ -63,4 +83,34 @@ def lens_of(
         raise InputError(f"a camera's distortion {distortion} makes no sense; give Brown-Conrady coefficients")
     kept = distortion if any(distortion) else ()
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
-    return Lens(intrinsics=matrix, height=height, width=width, distortion=tuple(float(d) for d in kept))
+    numbers = tuple(float(d) for d in kept)
+    return Lens(intrinsics=matrix, height=height, width=width, distortion=numbers, projection=projection)
+
+
+def panorama_lens(
+    height: int, width: int, *, whole: tuple[float, float] | None = None, corner: tuple[float, float] = (0.0, 0.0)
+) -> Lens:
+    """The lens of a panorama, or of a part of one.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+        whole: height and width of the panorama that it is cut from, in its pixels; the picture itself when absent.
+        corner: row and column of its upper left corner in that.
+
+    Raises:
+        InputError: the whole is not twice as wide as high, to 1 %.
+    """
+    full_height, full_width = whole or (float(height), float(width))
+    if not (full_height > 0 and abs(full_width / (2 * full_height) - 1) <= 0.01):
+        size = f"{full_width:g}x{full_height:g}"
+        raise InputError(f"a whole panorama is twice as wide as high, not {size}; cut or scale it to that")
+    return lens_of(
+        fx=full_width / (2 * math.pi),
+        fy=full_height / math.pi,
+        cx=full_width / 2 - corner[1],
+        cy=full_height / 2 - corner[0],
+        height=height,
+        width=width,
+        projection="equirectangular",
+    )

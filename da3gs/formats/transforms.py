@@ -19,11 +19,12 @@ from jaxtyping import Float
 
 from da3gs.errors import InputError
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.lens import Lens, lens_of
+from da3gs.formats.lens import Lens, Projection, lens_of, panorama_lens
 
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 _DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 _MODELS = frozenset({"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE"})
+_WIDE = frozenset({"OPENCV_FISHEYE", "EQUIRECTANGULAR"})
 _FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 
 
@@ -38,18 +39,29 @@ class Frame:
     numbers: dict[str, float]
     """Those of fl_x, fl_y, cx, cy, w, h, camera_angle_x, camera_angle_y that are there."""
     distortion: tuple[float, ...] = ()
-    """k1, k2, p1, p2, k3 to k6."""
+    """k1, k2, p1, p2, k3 to k6; of a fisheye k1 to k4."""
+    projection: Projection = "perspective"
+    """By ``camera_model``."""
     mask_path: str | None = None
     """White where pixels count, as written."""
 
-    def lens(self, height: int, width: int) -> Lens:
+    def lens(self, height: int, width: int, *, wide: bool = False) -> Lens:
         """The camera; for a picture of this size where the file does not say for which.
 
+        Args:
+            height: of the picture.
+            width: of the picture.
+            wide: whether a fisheye lens or a panorama is welcome.
+
         Raises:
-            InputError: there is no focal length, or the numbers make no sense.
+            InputError: there is no focal length, the numbers make no sense, or the projection is not welcome.
         """
         n = self.numbers
         width, height = int(n.get("w", width)), int(n.get("h", height))
+        if self.projection != "perspective" and not wide:
+            raise InputError(f"{self.file_path[:80]!a} is {self.projection}, which is not one pinhole camera")
+        if self.projection == "equirectangular":
+            return panorama_lens(height, width)
         fx = n.get("fl_x", _focal(width, n.get("camera_angle_x")))
         fy = n.get("fl_y", _focal(height, n.get("camera_angle_y")))
         if fx is None and fy is None:
@@ -62,6 +74,7 @@ class Frame:
             height=height,
             width=width,
             distortion=self.distortion,
+            projection=self.projection,
         )
 
 
@@ -105,26 +118,33 @@ def _frame(common: dict[str, Any], entry: object, where: str) -> Frame:
         if key not in entry:
             raise InputError(f"{where} has no {key!r}; each frame needs file_path and transform_matrix")
     merged = {**{k: v for k, v in common.items() if k != "frames"}, **entry}
-    _check_model(merged, where)
+    projection = _projection(merged, where)
     numbers = {key: checked_number(merged[key], f"{where}: {key}") for key in _NUMBERS if merged.get(key) is not None}
     for key in ("fl_x", "fl_y", "w", "h"):
         if key in numbers and not 0 < numbers[key] < 1e7:
             raise InputError(f"{where}: {key}={numbers[key]:g}; it must be above 0")
     distortion = tuple(checked_number(merged.get(key) or 0.0, f"{where}: {key}") for key in _DISTORTION)
+    if projection == "fisheye":
+        distortion = (*distortion[:2], *distortion[4:6])
     return Frame(
         file_path=_text(entry["file_path"], f"{where}: file_path"),
         cam_to_world=_pose(entry["transform_matrix"], where),
         numbers=numbers,
         distortion=distortion if any(distortion) else (),
+        projection=projection,
         mask_path=_text(entry["mask_path"], f"{where}: mask_path") if entry.get("mask_path") is not None else None,
     )
 
 
-def _check_model(merged: dict[str, Any], where: str) -> None:
+def _projection(merged: dict[str, Any], where: str) -> Projection:
     model = merged.get("camera_model") or "OPENCV"
-    if not isinstance(model, str) or model.upper() not in _MODELS or merged.get("is_fisheye"):
-        name = "a fisheye" if merged.get("is_fisheye") else repr(model)[:60]
-        raise InputError(f"{where}: the camera model {name} is not supported yet; undistort the photos first")
+    if not isinstance(model, str) or model.upper() not in _MODELS | _WIDE:
+        raise InputError(
+            f"{where}: the camera model {repr(model)[:60]} is not supported yet; undistort the photos first"
+        )
+    if model.upper() == "EQUIRECTANGULAR":
+        return "equirectangular"
+    return "fisheye" if model.upper() == "OPENCV_FISHEYE" or merged.get("is_fisheye") else "perspective"
 
 
 def checked_number(value: object, where: str) -> float:

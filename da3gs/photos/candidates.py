@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens
+from da3gs.formats.lens import Lens, panorama_lens
 from da3gs.photos.images import Header, Picture, Unreadable, read_header, read_mask, read_picture
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Dropped, Kind, Original, SparsePoints
+from da3gs.photos.slices import Slice, sliced, slices_of
 from da3gs.photos.undistort import undistorted
 
 
@@ -37,6 +39,8 @@ class Candidate:
     """A mask file, white where pixels are wanted."""
     time: int | None = None
     """Of a video's frame: its time stamp in the stream's own unit."""
+    part: Slice | None = None
+    """Which view of a panorama or fisheye photo, whose whole ``lens`` and ``mask`` are."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -57,12 +61,75 @@ class Collection:
     """Keeps unpacked files alive."""
 
 
+_MASKED = "is masked everywhere"
+Panoramas = Literal["auto", "always", "never"]
+"""Which photos are panoramas: those that say so in their metadata, all that are twice as wide as high, none."""
+
+
+def in_views(candidates: Sequence[tuple[Candidate, Header | None]], panoramas: Panoramas) -> list[Candidate]:
+    """The photos, with pinhole views in place of panoramas and fisheye photos.
+
+    Poses of photos become poses of their views. The views of a single panorama or fisheye photo without a pose have
+    poses all the same: in the photo's own axes.
+
+    Args:
+        candidates: with their headers, which video frames lack.
+        panoramas: see ``Panoramas``; a given camera comes before it.
+
+    Raises:
+        InputError: a given lens cannot be undone.
+    """
+    found: list[Candidate] = []
+    for candidate, header in candidates:
+        lens = candidate.lens or _panorama_of(header, panoramas)
+        parts = () if lens is None else _parts(candidate, lens)
+        alone = len(candidates) == 1 and candidate.cam_to_world is None
+        pose = np.eye(4) if alone else candidate.cam_to_world
+        found += [
+            dataclasses.replace(
+                candidate,
+                name="_".join(filter(None, (candidate.name, part.name))),
+                lens=lens,
+                part=part,
+                cam_to_world=None if pose is None else pose @ _rigid(part.to_photo),
+            )
+            for part in parts
+        ] or [candidate]
+    if len(found) == len(candidates):
+        return found
+    return [dataclasses.replace(candidate, index=index) for index, candidate in enumerate(found)]
+
+
+def _panorama_of(header: Header | None, panoramas: Panoramas) -> Lens | None:
+    if header is None or panoramas == "never":
+        return None
+    if header.panorama is not None or panoramas == "auto":
+        return header.panorama
+    height, width = header.upright_size
+    return panorama_lens(height, width) if abs(width / (2 * height) - 1) <= 0.01 else None
+
+
+def _parts(candidate: Candidate, lens: Lens) -> tuple[Slice, ...]:
+    try:
+        return slices_of(lens)
+    except InputError as error:
+        raise InputError(f"{shown(candidate.path.name)}: {error}") from error
+
+
+def _rigid(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4 4"]:
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    return pose
+
+
 def left_out(candidate: Candidate, problem: Unreadable) -> Dropped:
     """The record of a photo that cannot be read.
 
     Raises:
         InputError: the photo was asked for by name.
     """
+    if candidate.part is not None and str(problem) == _MASKED:  # the rest of the photo may not be
+        return Dropped(name=shown(candidate.name), reason=_MASKED)
     if candidate.named:
         raise InputError(f"{shown(candidate.path.name)} {problem}") from problem
     return Dropped(name=shown(candidate.path.name), reason=str(problem))
@@ -79,7 +146,8 @@ def read_original(candidate: Candidate, *, undistort: bool = True) -> Original:
         InputError: the given camera is for a picture of another shape.
     """
     header = read_header(candidate.path)
-    upright = candidate.lens is None or not candidate.lens.fits(header.height, header.width)
+    lens = candidate.lens
+    upright = lens is None or lens.projection == "equirectangular" or not lens.fits(header.height, header.width)
     picture = read_picture(candidate.path, upright=upright)
     return finished_original(candidate, picture, header, undistort=undistort)
 
@@ -99,11 +167,16 @@ def finished_original(
         wanted = _mask_of_size(candidate.mask, height, width)
         mask = wanted if mask is None else mask & wanted
         if not mask.any():
-            raise Unreadable("is masked everywhere")
+            raise Unreadable(_MASKED)
     if candidate.lens is None:
         return Original(image=image, mask=mask, intrinsics=_exif_intrinsics(header, height, width))
     try:
         lens = candidate.lens.resized(height, width)
+        if candidate.part is not None:
+            image, mask = sliced(image, mask, lens, candidate.part)
+            if mask is not None and not mask.any():
+                raise Unreadable(_MASKED)
+            return Original(image=image, mask=mask, intrinsics=candidate.part.intrinsics.copy())
         if not undistort:
             return Original(image=image, mask=mask, intrinsics=lens.intrinsics)
         image, mask, intrinsics = undistorted(image, mask, lens)

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import logging
 import math
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from da3gs.errors import InputError
 from da3gs.formats.color import Primaries, Transfer, to_srgb
+from da3gs.formats.lens import Lens, panorama_lens
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")
 SMALLEST_SIDE = 32
@@ -51,6 +54,8 @@ class Header:
     """EXIF orientation, 1 to 8; 1 is upright."""
     focal: float | None
     """Focal length in pixels by EXIF, None where it is not told or makes no sense."""
+    panorama: Lens | None = None
+    """Where the file says (XMP's GPano, which 360-degree cameras write) that it is equirectangular; upright size."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -237,7 +242,34 @@ def _header(image: Image.Image) -> Header:
         orientation = 1
     check_size(image.height, image.width)
     focal = _exif_focal(shooting, image.height, image.width)
-    return Header(height=image.height, width=image.width, orientation=orientation, focal=focal)
+    header = Header(height=image.height, width=image.width, orientation=orientation, focal=focal)
+    panorama = _panorama(image.info.get("xmp"), *header.upright_size)
+    return header if panorama is None else dataclasses.replace(header, panorama=panorama, focal=None)
+
+
+def _panorama(xmp: object, height: int, width: int) -> Lens | None:
+    """The lens of a picture whose XMP states an equirectangular projection, of the whole sphere or a part of it."""
+    text = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else xmp
+    if not isinstance(text, str) or not re.search(
+        r"GPano:ProjectionType\s*(=\s*[\"']|>)\s*equirectangular", text, re.I
+    ):
+        return None
+    words = ("FullPanoHeight", "FullPanoWidth", "CroppedAreaImageHeight", "CroppedAreaImageWidth")
+    told = [_gpano(text, f"{word}Pixels") for word in (*words, "CroppedAreaTop", "CroppedAreaLeft")]
+    full_height, full_width, part_height, part_width, top, left = told
+    try:
+        if not (full_height and full_width and part_height and part_width):
+            return panorama_lens(height, width)
+        scale = width / part_width
+        whole, corner = (full_height * scale, full_width * scale), ((top or 0.0) * scale, (left or 0.0) * scale)
+        return panorama_lens(height, width, whole=whole, corner=corner)
+    except InputError:
+        return None
+
+
+def _gpano(text: str, word: str) -> float | None:
+    match = re.search(rf"GPano:{word}\s*(?:=\s*[\"']|>)\s*([0-9]{{1,7}})", text)
+    return float(match[1]) if match else None
 
 
 def _exif(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any]]:

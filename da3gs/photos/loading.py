@@ -21,10 +21,18 @@ from da3gs.errors import InputError
 from da3gs.formats.video import frame_at
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
-from da3gs.photos.candidates import Candidate, Collection, finished_original, left_out, read_original
+from da3gs.photos.candidates import (
+    Candidate,
+    Collection,
+    Panoramas,
+    finished_original,
+    in_views,
+    left_out,
+    read_original,
+)
 from da3gs.photos.clips import clip_pictures
 from da3gs.photos.folders import PHOTO_SUFFIXES
-from da3gs.photos.images import Picture, Unreadable, read_header
+from da3gs.photos.images import Header, Picture, Unreadable, read_header
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
 from da3gs.photos.picking import picked
@@ -70,6 +78,7 @@ def load_photos(
     fps: float | None = None,
     undistort: bool = True,
     masks: Path | None = None,
+    panoramas: Panoramas = "auto",
     progress: Progress = silent,
 ) -> LoadedPhotos:
     """Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene, read for the network.
@@ -85,6 +94,9 @@ def load_photos(
         fps: of a video, how many frames a second to take the sharpest of (2 where neither this nor ``views`` is given).
         undistort: whether to undo lens distortion; without it distorted photos keep the given intrinsics.
         masks: a folder of masks named like the photos, white where pixels are wanted.
+        panoramas: which photos are equirectangular and become six views each: ``auto`` those whose metadata (XMP's
+            GPano) or given camera say so, ``always`` every photo twice as wide as high too, ``never`` none but by a
+            given camera.
         progress: told "reading photos".
 
     Raises:
@@ -101,7 +113,9 @@ def load_photos(
         collection = collected(paths, views=views, fps=fps, progress=progress)
         if masks is not None:
             collection = _with_masks(collection, masks)
-        return _loaded(collection, resolution=resolution, views=views, undistort=undistort, progress=progress)
+        return _loaded(
+            collection, resolution=resolution, views=views, undistort=undistort, panoramas=panoramas, progress=progress
+        )
 
 
 def _with_masks(collection: Collection, folder: Path) -> Collection:
@@ -121,10 +135,16 @@ def _with_masks(collection: Collection, folder: Path) -> Collection:
 
 
 def _loaded(
-    collection: Collection, *, resolution: int, views: int | None, undistort: bool, progress: Progress
+    collection: Collection,
+    *,
+    resolution: int,
+    views: int | None,
+    undistort: bool,
+    panoramas: Panoramas,
+    progress: Progress,
 ) -> LoadedPhotos:
     dropped = list(collection.dropped)
-    candidates, largest = _with_good_headers(collection.candidates, dropped)
+    candidates, largest = _with_good_headers(collection.candidates, dropped, panoramas)
     workers = 1 if largest > _BIG_PHOTO else min(_PARALLEL, os.cpu_count() or 1)
     done: dict[int, _Used] = {}
     while True:
@@ -153,21 +173,24 @@ def _loaded(
     return _assembled(collection, chosen, [done[c.index] for c in chosen], dropped, undistort)
 
 
-def _with_good_headers(candidates: Sequence[Candidate], dropped: list[Dropped]) -> tuple[list[Candidate], int]:
-    """Those whose headers can be read, and the largest number of pixels among them."""
-    good, largest = [], 0
+def _with_good_headers(
+    candidates: Sequence[Candidate], dropped: list[Dropped], panoramas: Panoramas
+) -> tuple[list[Candidate], int]:
+    """Those whose headers can be read, wide ones cut into views, and the largest number of pixels among them."""
+    good: list[tuple[Candidate, Header | None]] = []
+    largest = 0
     for candidate in candidates:
         if candidate.time is not None:
-            good.append(candidate)
+            good.append((candidate, None))
             continue
         try:
             header = read_header(candidate.path)
         except Unreadable as problem:
             dropped.append(left_out(candidate, problem))
         else:
-            good.append(candidate)
+            good.append((candidate, header))
             largest = max(largest, header.height * header.width)
-    return good, largest
+    return in_views(good, panoramas), largest
 
 
 def _read(

@@ -63,7 +63,7 @@ def _lens(frame: Frame, photo: Path, where: str) -> Lens:
         header = read_header(photo)
         height, width = header.height, header.width
     try:
-        return frame.lens(height, width)
+        return frame.lens(height, width, wide=True)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -147,7 +147,7 @@ def colmap_photos(folder: Path, model_folder: Path) -> Collection:
 
 def _lenses(model: ColmapModel) -> dict[int, Lens]:
     used = {i.camera_id for i in model.images}
-    return {c.id: c.lens() for c in model.cameras if c.id in used}
+    return {c.id: c.lens(wide=True) for c in model.cameras if c.id in used}
 
 
 def _cam_to_world(world_to_cam: np.ndarray) -> np.ndarray:

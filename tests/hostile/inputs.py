@@ -203,8 +203,8 @@ def two_scenes(folder: Path) -> list[str]:
 
 
 def fisheye_model(folder: Path) -> list[str]:
-    """A COLMAP model with a fisheye lens."""
-    camera = struct.pack("<QiiQQ8d", 1, 1, 5, 96, 64, 80.0, 80.0, 48.0, 32.0, 0.1, 0.0, 0.0, 0.0)
+    """A COLMAP model with a fisheye lens of a kind that is not read."""
+    camera = struct.pack("<QiiQQ12d", 1, 1, 10, 96, 64, 80.0, 80.0, 48.0, 32.0, 0.1, *[0.0] * 7)
     return colmap_case(cameras=camera)(folder)
 
 
@@ -277,7 +277,8 @@ CASES: list[Case] = [
     Case("intrinsics-negative", transforms_case(set_common("fl_x", -80)), r"fl_x=-80"),
     Case("intrinsics-missing", transforms_case(lambda c: (c.pop("fl_x"), c.pop("fl_y"))), r"has no focal length"),
     Case("intrinsics-other-shape", transforms_case(set_common("w", 64)), r"96x64 pixels but its camera is for 64x64"),
-    Case("lens-fisheye", transforms_case(set_common("camera_model", "OPENCV_FISHEYE")), r"OPENCV_FISHEYE' is not"),
+    Case("lens-unknown", transforms_case(set_common("camera_model", "FISHEYE624")), r"FISHEYE624' is not"),
+    Case("lens-no-panorama", transforms_case(set_common("camera_model", "EQUIRECTANGULAR")), r"twice as wide"),
     Case("lens-folds", transforms_case(set_common("k1", -90.0)), r"distortion .* cannot be undone"),
     Case("path-climbs-out", transforms_case(set_frame("file_path", "../outside.jpg")), r"outside\.jpg' leads out"),
     Case("path-absolute", transforms_case(set_frame("file_path", "/etc/hostname")), r"hostname' leads out of set"),
@@ -289,6 +290,6 @@ CASES: list[Case] = [
     Case("colmap-wild-count", colmap_case(images=struct.pack("<Q", 2**62)), r"images\.bin is cut short"),
     Case("colmap-quaternion", colmap_case(images=colmap_images(quaternion=(0.0,) * 4)), r"quaternion of length 0"),
     Case("colmap-leads-out", colmap_case(images=colmap_images("../../../a.jpg")), r"a\.jpg' leads out"),
-    Case("colmap-fisheye", fisheye_model, r"OPENCV_FISHEYE is not supported yet"),
+    Case("colmap-fisheye", fisheye_model, r"THIN_PRISM_FISHEYE is not supported yet"),
     Case("colmap-no-images", colmap_case(images=struct.pack("<Q", 0)), r"no registered images"),
 ]  # fmt: skip

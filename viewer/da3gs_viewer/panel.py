@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from da3gs_viewer.clean_panel import CleanPanel
 from da3gs_viewer.export_panel import ExportPanel
+from da3gs_viewer.path_panel import PathPanel
 from da3gs_viewer.photos_panel import PhotosPanel
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ KEYS = {
     "F": "photo frustums on and off",
     "V": "next mode: colour, depth, normal, ...",
     "C": "compare with the photo: off, wipe, beside",
+    "K": "keyframe of the camera path here",
+    "P": "play the camera path, or stop",
     "Z": "undo",
 }
 HELP = """
@@ -39,6 +42,7 @@ class Panel:
         self._add_view()
         self.photos = PhotosPanel(viewer)
         self.clean = CleanPanel(viewer)
+        self.path = PathPanel(viewer)
         self.export = ExportPanel(viewer)
         self._add_help()
 
@@ -142,7 +146,7 @@ class Panel:
         for key, action in actions.items():
             word = KEYS[key]
             gui.add_command(word[:1].upper() + word[1:], hotkey=key).on_trigger(action)
-        rows = "\n".join(f"- **{key}** {KEYS[key]}" for key in KEYS if key in actions)
+        rows = "\n".join(f"- **{key}** {KEYS[key]}" for key in KEYS if key in actions or key in "KP")
         with gui.add_folder("Help", expand_by_default=False):
             gui.add_markdown(HELP + rows)
 

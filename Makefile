@@ -8,7 +8,7 @@ LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 
-.PHONY: demo test test-slow test-browser clean
+.PHONY: demo test test-slow test-browser test-readers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.app
@@ -24,8 +24,23 @@ test-browser: $(VENV)/.test
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 	@$(BIN)/python -m pytest -m browser
 
+# Programs that others wrote open what we write: splat-transform and Spark (npm), and nerfstudio in 3 GB of its own.
+READERS := tests/readers
+test-readers: $(VENV)/.test $(READERS)/node_modules/.package-lock.json $(READERS)/.nerfstudio/.done
+	@$(BIN)/python -m pytest -m slow $(READERS)
+	@$(BIN)/python -m pytest -m browser tests/browser/test_spark.py
+
+$(READERS)/node_modules/.package-lock.json: $(READERS)/package-lock.json
+	cd $(READERS) && npm ci --omit=dev --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+$(READERS)/.nerfstudio/.done: $(BIN)/uv pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(@D)
+	UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(@D)/bin/python -c .ci/constraints.txt -e '.[nerfstudio]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo.scene demo.mp4
+	rm -rf $(VENV) demo.scene demo.mp4 $(READERS)/node_modules $(READERS)/.nerfstudio
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "da3gs needs Python 3.11 or newer; name one with make PYTHON=...")'

@@ -82,12 +82,11 @@ def train(
     # oneDNN compiles every operation for every shape; its default cache is too small for our many image sizes.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     with joined(place) as ranks:
-        state = open_run(Path(run), chosen, resume=resume, init=init, ranks=ranks, device=place)
-        with (
-            Batches(chosen, threads=threads, rank=ranks.rank, ranks=ranks.count) as batches,
-            _interruptible() as stopped,
-        ):
-            _steps(state, batches, stopped, progress if ranks.first else silent)
+        labeller = Labeller(chosen, place) if chosen.teacher else None
+        with Batches(chosen, threads=threads, rank=ranks.rank, ranks=ranks.count) as batches:
+            state = open_run(Path(run), chosen, resume=resume, init=init, ranks=ranks, device=place)
+            with _interruptible() as stopped:
+                _steps(state, batches, labeller, stopped, progress if ranks.first else silent)
         ranks.barrier()
     if not ranks.first:
         return {}
@@ -127,10 +126,9 @@ def _interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _steps(run: Run, batches: Batches, stopped: threading.Event, progress: Progress) -> None:
+def _steps(run: Run, batches: Batches, labeller: Labeller | None, stopped: threading.Event, progress: Progress) -> None:
     config, begun = run.config, time.monotonic()
     before, saved = run.position.seconds, begun
-    labeller = Labeller(config, run.device) if config.teacher else None
     coming = batches.from_step(run.position.step)
     end = False
     with Record(run) as record:

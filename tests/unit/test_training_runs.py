@@ -1,6 +1,8 @@
 """Whole runs by the command: killed, resumed, spread over processes, started from other weights."""
 
 import csv
+import dataclasses
+import errno
 import json
 import os
 import re
@@ -15,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from da3gs.checkpoints import load_model
-from da3gs.errors import CheckpointError, InputError
+from da3gs.cli._session import complaint
+from da3gs.errors import BackendError, CheckpointError, InputError
 from da3gs.training import TrainConfig, train
 from da3gs.training.reading import load_config
 from da3gs.training.step import Objective, training_step
@@ -140,6 +143,35 @@ def _position(run: Path) -> dict:
         return json.loads(file.metadata()["position"])
 
 
+def test_a_loss_that_explodes_leaves_the_last_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    train(TINY, run, steps=2)
+    kept = (run / "state.safetensors").read_bytes()
+    with pytest.raises(BackendError, match="the last checkpoint is intact: resume from it with a lower learning_rate"):
+        train(_replaced(TINY, learning_rate=1e30, warm_up=1), run, steps=9, resume=True)
+    assert (run / "state.safetensors").read_bytes() == kept
+    assert train(TINY, run, resume=True)["step"] == 4
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(TINY, run, steps=2)
+    kept = {name: (run / name).read_bytes() for name in ("state.safetensors", "last.safetensors")}
+
+    def full(tensors: object, path: Path, **keywords: object) -> None:
+        Path(path).write_bytes(b"a beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as caught:
+        patch.setattr("da3gs.training.state.save_file", full)
+        train(TINY, run, resume=True)
+    assert complaint(caught.value) is not None
+    assert {name: (run / name).read_bytes() for name in kept} == kept
+    assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
+    assert train(TINY, run, resume=True)["step"] == 4
+    assert [row["step"] for row in logged(run)] == ["2", "4"]
+
+
 def test_an_official_checkpoint_starts_a_run(tmp_path):
     """Issue 6: a folder in the official layout, with weights by formula, and one step on from there."""
     from benchmarks.parity_fill import filled_weights
@@ -163,8 +195,6 @@ def test_an_official_checkpoint_starts_a_run(tmp_path):
 
 
 def _replaced(config: TrainConfig, **changes: object) -> TrainConfig:
-    import dataclasses
-
     return dataclasses.replace(config, **changes)
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from da3gs.errors import InputError
 from da3gs.geometry.projection import project, unproject
 from da3gs.training import procedural_scene
-from da3gs.training.scenes import make_scene
+from da3gs.training.data import validation_batches
+from da3gs.training.scenes import checked_kinds, make_scene
 from da3gs.training.shots import FAST, aim, color_map, depth_map, develop, take_shots
 from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.training.textures import KINDS, make_textures
@@ -127,3 +129,36 @@ def test_the_same_seed_is_the_same_scene():
     assert torch.equal(first.images, second.images)
     assert torch.equal(depth, again)
     assert not torch.equal(first.images, procedural_scene(12, 2, 42, 56)[0].images)
+
+
+@pytest.mark.parametrize("kind", ["terrain", "wires", "studio"])
+def test_further_kinds_are_seen_from_free_space(bank, kind):
+    g = np.random.default_rng(4)
+    scene, shots = None, None
+    while shots is None:
+        scene = make_scene(g, bank, kind)
+        shots = take_shots(g, scene, 2, 42, 56)
+    for pose, focal in zip(shots.cam_to_world, shots.focals, strict=True):
+        hits = depth_map(scene, pose, focal, 42, 56)
+        assert (hits[0] > 0).all()
+        color = color_map(scene, bank, pose, focal, hits, seed=1)
+        assert np.isfinite(color).all()
+        assert color.mean() > 0.01
+
+
+def test_the_sky_has_colour_and_no_depth():
+    batches = validation_batches(4, (42, 56), views=2, kinds=(("terrain", 1.0),))
+    sky, depth, images = batches[0].sky, batches[0].depth, batches[0].images
+    assert sky is not None
+    assert torch.equal(sky, depth == 0)
+    assert 0 < sky.float().mean() < 0.7
+    assert depth.max() < 1e3
+    assert images.movedim(2, -1)[sky].mean() > 0.1
+    assert not validation_batches(2, (42, 56), views=2)[0].sky.any()  # rooms have none
+
+
+def test_kinds_are_drawn_by_their_shares():
+    kinds = checked_kinds((("studio", 3.0), ("wires", 0.0)))
+    assert kinds == (("studio", 3.0), ("wires", 0.0))
+    with pytest.raises(InputError, match="all shares are 0"):
+        checked_kinds((("room", 0.0),))

@@ -46,8 +46,8 @@ def fitted_to_photo(
             world_to_cam = _moved(move, unit) @ start
             color = render(splats, dataclasses.replace(fixed, world_to_cam=world_to_cam)).color
             loss = ((color.clamp(0, 1) - photo).square().mean(-1) * counts).sum() / counts.sum()
-            if float(loss) < lowest:
-                best, lowest = world_to_cam.detach().clone(), float(loss)
+            if float(loss.detach()) < lowest:
+                best, lowest = world_to_cam.detach().clone(), float(loss.detach())
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -91,8 +91,11 @@ class Method:
         return self.kind in ("model", "depth-warp")
 
     def settings(self) -> Settings:
-        """For loading the model."""
-        return Settings(splats=self.splats, dtype=self.dtype, device=self.device, seed=self.seed)
+        """The flags of ``reconstruct``, checked."""
+        return Settings(
+            splats=self.splats, refine=self.refine, budget=self.budget, dtype=self.dtype, device=self.device,
+            seed=self.seed,
+        )  # fmt: skip
 
 
 def parse_baseline(text: str | None, method: Method) -> Method:

@@ -1,0 +1,211 @@
+"""``da3gs evaluate`` and ``da3gs compare`` as commands: files, exit codes, killed runs, several workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from da3gs.cli import main
+from da3gs.evaluation.jobs import run_workers
+from tests.evaluation_scenes import scene_folders, split_file
+
+COMMAND = [sys.executable, "-m", "da3gs", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight scenes and a split."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    scene_folders(folder / "data", 8)
+    split_file(folder / "split.json", [f"scene-{i:03d}" for i in range(8)])
+    return folder
+
+
+def words(data: Path, output: Path, *flags: str) -> list[str]:
+    return [str(data / "data"), "--split", str(data / "split.json"), "--resolution", "112", "--threads", "1",
+            "-o", str(output), *flags]  # fmt: skip
+
+
+def figures(output: Path) -> dict[str, list[float]]:
+    """PSNR of every view."""
+    report = json.loads((output / "report.json").read_text())
+    assert report["status"] == "finished"
+    return {scene["name"]: [view["psnr"] for view in scene["views"]] for scene in report["scenes"]}
+
+
+def alike(a: dict[str, list[float]], b: dict[str, list[float]]) -> bool:
+    return a.keys() == b.keys() and all(abs(x - y) <= 0.01 for k in a for x, y in zip(a[k], b[k], strict=True))
+
+
+def test_the_report_has_the_promised_shape(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    assert main(["evaluate", *words(data, output, "--baseline", "nearest", "--json", "--save-images")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    report = json.loads((output / "report.json").read_text())
+    assert printed["mean"] == report["mean"]
+    assert {"settings", "versions", "mean", "median", "confidence_95", "protocol", "scenes"} <= set(report)
+    assert set(report["mean"]) == {"psnr", "ssim", "lpips"}
+    assert {"da3gs", "torch", "git_commit"} <= set(report["versions"])
+    scene = report["scenes"][0]
+    assert {"name", "status", "psnr", "ssim", "lpips", "lpips_reason", "views"} <= set(scene)
+    assert {"index", "psnr", "ssim", "lpips"} <= set(scene["views"][0])
+    names = {p.name for p in (output / "images" / "scene-000").iterdir()}
+    assert names == {f"{kind}_{n:05d}.png" for kind in ("render", "target") for n in range(3)}
+    assert len(list((output / "scenes").iterdir())) == 8
+    assert (output / "report.html").read_text().startswith("<!doctype html>")
+    assert (output / "report.csv").read_text().count("\n") == 1 + 8 * 3
+    low, high = report["confidence_95"]["psnr"]
+    assert low < report["mean"]["psnr"] < high
+
+
+def test_exit_codes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    nearest = ("--baseline", "nearest")
+    assert main(["evaluate", *words(data, output, *nearest, "--min-psnr", "90")]) == 1
+    assert "FAILED: psnr" in capsys.readouterr().out
+    assert main(["evaluate", *words(data, output, *nearest, "--min-psnr", "5")]) == 0, "finished scenes are kept"
+    assert main(["evaluate", *words(data, output, *nearest, "--size", "60x100")]) == 2
+    assert "other settings (size: None, now [60, 100])" in capsys.readouterr().err
+    assert main(["compare", str(output), str(output)]) == 0
+    assert "no difference" in capsys.readouterr().out
+    assert main(["compare", str(output), str(tmp_path)]) == 2
+    broken = scene_folders(tmp_path / "data", 2)
+    for photo in (broken / "scene-001" / "nerfstudio" / "images").iterdir():
+        photo.write_bytes(b"")
+    assert main(["evaluate", str(broken), "--split", "every:3", *nearest, "-o", str(tmp_path / "half")]) == 1
+    assert "failed: scene-001" in capsys.readouterr().out
+
+
+def test_a_run_killed_at_any_moment_goes_on(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    nearest = ("--baseline", "nearest")
+    process = subprocess.Popen(COMMAND + words(data, output, *nearest), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (found := list((output / "scenes").glob("*.json"))):
+        assert process.poll() is None or time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {p.name: p.stat().st_mtime_ns for p in (output / "scenes").glob("scene-*.json")}
+    assert found
+    assert main(["evaluate", *words(data, output, *nearest, "--quiet")]) == 0
+    after = {p.name: p.stat().st_mtime_ns for p in (output / "scenes").iterdir()}
+    assert len(after) == 8
+    assert {name: after[name] for name in before} == before, "finished scenes are not computed again"
+    assert main(["evaluate", *words(data, tmp_path / "whole", *nearest, "--quiet")]) == 0
+    assert figures(output) == figures(tmp_path / "whole")
+
+
+def test_a_scene_file_cut_short_is_computed_again(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert main(["evaluate", *words(data, output, "--baseline", "nearest", "--quiet")]) == 0
+    whole = figures(output)
+    file = output / "scenes" / "scene-003.json"
+    file.write_text(file.read_text()[:200])
+    assert main(["evaluate", *words(data, output, "--baseline", "nearest", "--quiet")]) == 0
+    assert figures(output) == whole
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_figures_of_one(data: Path, model: Path, tmp_path: Path) -> None:
+    flags = ("--model", str(model))
+    assert main(["evaluate", *words(data, tmp_path / "one", *flags, "--quiet")]) == 0
+    assert main(["evaluate", *words(data, tmp_path / "two", *flags, "--quiet", "--workers", "2")]) == 0
+    assert alike(figures(tmp_path / "one"), figures(tmp_path / "two"))
+
+
+def jobs_of(data: Path) -> list[Any]:
+    """The jobs of the eight scenes with a fast baseline."""
+    from da3gs.evaluation.baselines import Method
+    from da3gs.evaluation.jobs import Job
+    from da3gs.evaluation.protocol import Protocol
+
+    protocol = Protocol(size=None, network=None, resolution=112, undistort=True, poses="given", targets="given")
+    return [
+        Job(
+            task="views", root=str(data / "data"), key=f"scene-{i:03d}", context=(0, 4, 8), target=(1, 2, 6),
+            protocol=protocol, method=Method(kind="constant-depth"),
+        )
+        for i in range(8)
+    ]  # fmt: skip
+
+
+def test_workers_that_are_killed_are_replaced(data: Path) -> None:
+    """The first process is killed while it starts, with its scene in hand; another one does that scene."""
+    from da3gs.evaluation.jobs import run_job
+
+    born: list[int] = []
+
+    def kill_the_first(pid: int) -> None:
+        born.append(pid)
+        if len(born) == 1:
+            os.kill(pid, signal.SIGKILL)
+
+    jobs = jobs_of(data)
+    results = {r.record["name"]: r.record for r in run_workers(jobs, 2, threads=1, born=kill_the_first)}
+    assert len(born) == 3
+    assert {r["status"] for r in results.values()} == {"done"}
+    expected = {job.key: run_job(job).record for job in jobs}
+    for key, record in results.items():
+        assert abs(record["psnr"] - expected[key]["psnr"]) <= 0.01
+
+
+def test_a_scene_that_kills_its_process_every_time_fails_alone(data: Path) -> None:
+    killed: list[int] = []
+
+    def kill_all(pid: int) -> None:
+        killed.append(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    results = list(run_workers(jobs_of(data)[:1], 1, threads=1, born=kill_all))
+    assert len(killed) == 3
+    assert results[0].record["status"] == "failed"
+    assert "died 3 times" in results[0].record["reason"]
+
+
+@pytest.mark.slow
+def test_a_thousand_scenes(tmp_path: Path) -> None:
+    """Records, report and page of a thousand scenes, two workers; the page embeds only the worst and best views."""
+    import shutil
+
+    root = scene_folders(tmp_path / "data", 1)
+    for i in range(1, 1000):
+        shutil.copytree(root / "scene-000", root / f"scene-{i:03d}", copy_function=os.link)
+    split = split_file(tmp_path / "split.json", [f"scene-{i:03d}" for i in range(1000)], target=[1])
+    output = tmp_path / "out"
+    arguments = ["evaluate", str(root), "--split", str(split), "--baseline", "nearest", "--resolution", "56"]
+    assert main([*arguments, "--workers", "2", "-o", str(output), "--quiet"]) == 0
+    report = json.loads((output / "report.json").read_text())
+    assert report["counts"]["done"] == 1000
+    assert len({scene["psnr"] for scene in report["scenes"]}) == 1
+    assert (output / "report.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.slow
+def test_a_local_ray_cluster_gives_the_same_figures(data: Path, tmp_path: Path) -> None:
+    """Two nodes on this machine; skipped where Ray is not installed."""
+    pytest.importorskip("ray", reason="ray is not installed; it comes with the extra cluster")
+    code = (
+        "import sys, ray\n"
+        "from ray.cluster_utils import Cluster\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False})\n"
+        "cluster.add_node(num_cpus=1)\n"
+        "from da3gs.cli import main\n"
+        "code = main(['evaluate', *sys.argv[1:], '--address', cluster.address])\n"
+        "cluster.shutdown()\n"
+        "sys.exit(code)\n"
+    )
+    arguments = words(data, tmp_path / "ray", "--baseline", "constant-depth", "--quiet")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "trusts everyone" in done.stdout
+    assert main(["evaluate", *words(data, tmp_path / "here", "--baseline", "constant-depth", "--quiet")]) == 0
+    assert alike(figures(tmp_path / "ray"), figures(tmp_path / "here"))

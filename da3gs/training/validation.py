@@ -13,7 +13,7 @@ from da3gs.geometry.rotations import angle_between
 from da3gs.metrics.image import psnr
 from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.metric import is_sky
-from da3gs.network.model import DepthAnything3
+from da3gs.network.model import DepthAnything3, PoseSource
 from da3gs.rendering import render
 from da3gs.training.alignment import absolute_alignment
 from da3gs.training.batch import Batch
@@ -60,22 +60,32 @@ def scale_invariant_error(predicted: Float[Tensor, "V H W"], depth: Float[Tensor
     return (predicted[valid].clamp(min=1e-9).log() - depth[valid].log()).std(correction=0)
 
 
-def validate(model: DepthAnything3, batches: list[Batch], *, posed: bool = False) -> Figures:
-    """Run the network on held-out scenes."""
+def validate(
+    model: DepthAnything3, batches: list[Batch], *, posed: bool = False, poses: PoseSource = "camera"
+) -> Figures:
+    """Run the network on held-out scenes.
+
+    Args:
+        model: any-view.
+        batches: held-out scenes.
+        posed: whether the true poses are given.
+        poses: where the judged cameras come from.
+    """
     rows: list[list[float]] = []
     angles: list[Tensor] = []
     for batch in batches:
         truth = scene_truth(batch.depth, batch.cameras)
         with torch.no_grad():
             given = conditioning(batch.cameras, model.config.pose_unit) if posed else None
-            out = model.raw(batch.images, given, reference="first")
-        assert out.cameras is not None
+            out = model.raw(batch.images, given, rays=poses == "rays", reference="first")
+            cameras = model.finished(out, poses=poses).cameras
+        assert cameras is not None
         for i in range(len(batch.images)):
             absrel, delta1 = aligned_depth_errors(out.depth[i], truth.depth[i])
             flat = torch.ones_like(truth.depth[i])
             constant, _ = aligned_depth_errors(flat, truth.depth[i])
             silog, constant_silog = (scale_invariant_error(d, truth.depth[i]) for d in (out.depth[i], flat))
-            found, true = out.cameras.cam_to_world[i], truth.cameras.cam_to_world[i]
+            found, true = cameras.cam_to_world[i], truth.cameras.cam_to_world[i]
             turn = angle_between(found[:1, :3, :3].mT @ found[1:, :3, :3], true[1:, :3, :3])
             travel = (found[:1, :3, :3].mT @ (found[1:, :3, 3:] - found[:1, :3, 3:])).squeeze(-1)
             cosine = torch.nn.functional.cosine_similarity(travel, true[1:, :3, 3], dim=-1)

@@ -23,6 +23,7 @@ SOFTWARE_SPLATS = 20_000
 HARDWARE_SPLATS = 300_000
 """As many as one with a graphics card moves smoothly."""
 _ASK_SECONDS = 6.0
+_FIT_TRIES = 30
 _KEY = "da3gs-renderer"
 _ASK = """(() => { try {
   const gl = document.createElement("canvas").getContext("webgl2");
@@ -55,9 +56,18 @@ class Window:
             self.painter.start()
             self._viewer.frustums.add(client)
             self.software = self._is_software()
-            if not _came_by_link(client, home):  # before it answers, a browser may not be where all of them begin
-                client.camera.fov = home.fitted(client.camera.aspect)
             self.send_splats()
+            self._fit(home)
+
+    def _fit(self, home: Viewpoint) -> None:
+        """Widen the view of a narrow window, once the browser is where all of them begin; one that came by a link
+        begins elsewhere."""
+        for _ in range(_FIT_TRIES):
+            if not _came_by_link(self.client, home):
+                self.client.camera.fov = home.fitted(self.client.camera.aspect)
+                return
+            if self._closed.wait(0.1):
+                return
 
     def close(self) -> None:
         """The browser has gone."""

@@ -48,7 +48,9 @@ def splat_format(path: Path | str) -> SplatSuffix:
             if is_page(file.read(4096)):
                 return ".html"
     if start == b"glTF":
-        raise InputError(f"{path.name} holds glTF, whose points are no splats; open the scene or a file of splats")
+        raise InputError(
+            f"{path.name} is not a splat file: it is glTF, which holds points; open the scene or a splat file"
+        )
     raise InputError(f"{path.name} is not a splat file that da3gs knows; it opens {', '.join(SPLAT_SUFFIXES)}")
 
 

@@ -72,7 +72,7 @@ def test_refusals(tmp_path: Path) -> None:
         save_glb(bad, tmp_path / "a.glb")
     assert not list(tmp_path.iterdir())
     save_glb(small_gaussians(), tmp_path / "a.glb")
-    with pytest.raises(InputError, match="points are no splats"):
+    with pytest.raises(InputError, match="not a splat file: it is glTF"):
         load_gaussians(tmp_path / "a.glb")
     with pytest.raises(InputError, match="exists already"):
         save_glb(small_gaussians(), tmp_path / "a.glb")

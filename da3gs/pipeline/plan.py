@@ -28,7 +28,9 @@ def plan(
     resolution = card.resolution if settings.resolution == "auto" else settings.resolution
     wanted = card.views if settings.views == "auto" else settings.views
     folder = None if masks is None else Path(masks)
-    photos = load_photos(source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder)
+    photos = load_photos(
+        source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder, panoramas=settings.panoramas
+    )
     context, held = split_holdout(settings.holdout, photos.views.names)
     given = photos.views.cameras is not None and settings.poses in ("auto", "given")
     refuse_impossible(ready.network, photos.views[context], settings)

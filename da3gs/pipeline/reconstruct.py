@@ -75,6 +75,7 @@ def reconstruct(
     fps: float | None = None,
     resolution: int | Literal["auto"] = "auto",
     masks: str | Path | None = None,
+    panoramas: Literal["auto", "always", "never"] = "auto",
     metric: Metric = "auto",
     sky: Sky = "drop",
     up: Up = "auto",
@@ -120,7 +121,7 @@ def reconstruct(
     """
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
-        views=views, fps=fps, resolution=resolution, metric=metric, sky=sky, up=up,
+        views=views, fps=fps, resolution=resolution, panoramas=panoramas, metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
@@ -170,6 +171,7 @@ def _photos(
             views=max(wanted, MOST_PHOTOS) if motion else wanted,
             fps=settings.fps or VIDEO_FPS if motion else settings.fps,
             masks=masks,
+            panoramas=settings.panoramas,
             progress=progress,
         )
     if motion:

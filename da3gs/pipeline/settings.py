@@ -17,6 +17,7 @@ Sky = Literal["drop", "shell"]
 Up = Literal["auto", "camera", "given"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Images = Literal["used", "original"]
+Panoramas = Literal["auto", "always", "never"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -30,6 +31,7 @@ class Settings:
     views: int | Literal["auto"] = "auto"
     fps: float | None = None
     resolution: int | Literal["auto"] = "auto"
+    panoramas: Panoramas = "auto"
     metric: Metric = "auto"
     sky: Sky = "drop"
     up: Up = "auto"

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from da3gs.geometry.projection import rigid_inverse
-
 THRESHOLDS = (3, 5, 15, 30)
 """Degrees."""
 
@@ -25,8 +23,8 @@ def relative_pose_errors(
     true motion has a translation error of 0.
     """
     i, j = torch.triu_indices(len(true), len(true), 1)
-    own = [m.double() @ rigid_inverse(m[:1].double()) for m in (predicted, true)]
-    a, b = (rigid_inverse(m[i]) @ m[j] for m in own)
+    own = [m.double() @ torch.linalg.inv(m[:1].double()) for m in (predicted, true)]
+    a, b = (torch.linalg.inv(m[i]) @ m[j] for m in own)
     turn = a[:, :3, :3].transpose(-1, -2) @ b[:, :3, :3]
     skew = turn - turn.transpose(-1, -2)
     sine = torch.stack((skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]), -1).norm(dim=-1)

@@ -10,9 +10,13 @@ and pose figures beside those of a constant depth, at 126x168, 252x336 and 336x5
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,10 +79,25 @@ def step_speed() -> dict[str, float]:
             training_step(objective, optimizer, [batch], config.clip)
         images = sum(batch.images.shape[0] * batch.images.shape[1] for batch in made)
         data = processor_seconds(lambda: [batches.batch(step) for step in range(late, late + 6)])
-        steps = processor_seconds(
-            lambda: [training_step(objective, optimizer, [batch], config.clip) for batch in made]
-        )
+        steps = processor_seconds(lambda: [training_step(objective, optimizer, [batch], config.clip) for batch in made])
     return {"images_per_processor_second": images / (data + steps), "data_share": data / (data + steps)}
+
+
+def process_scaling(steps: int = 60) -> dict[str, float]:
+    """Images a second of one and of two processes (gloo, one thread each) of a small run, after the first half."""
+    rates = {}
+    for count in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "da3gs", "train", "smoke"]
+            words = ["-o", f"{folder}/run", "--steps", str(steps), "--quiet", "--set", "validate_steps=0"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+            subprocess.run([sys.executable, *launcher, *words], check=True, env=environment, capture_output=True)
+            with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        half, last = rows[len(rows) // 2 - 1], rows[-1]
+        images, seconds = (float(last[name]) - float(half[name]) for name in ("images", "seconds"))
+        rates[f"{count}"] = images / seconds
+    return {**rates, "efficiency": rates["2"] / (2 * rates["1"])}
 
 
 def model_figures(name: str, scenes: int) -> dict[str, dict[str, float]]:
@@ -119,6 +138,10 @@ def main() -> int:
         report["step"] = step = step_speed()
         print(f"training: {step['images_per_processor_second']:.1f} images per processor second, ", end="")
         print(f"{100 * step['data_share']:.0f} % of it data")
+        report["processes"] = scaling = process_scaling()
+        print(
+            f"one process {scaling['1']:.1f} images/s, two {scaling['2']:.1f}: efficiency {scaling['efficiency']:.2f}"
+        )
     if arguments.model:
         report["figures"] = model_figures(arguments.model, arguments.scenes)
     if arguments.out:

@@ -19,6 +19,7 @@ from da3gs.pipeline.clean import NO_LIMITS
 from da3gs_viewer import Viewer
 from da3gs_viewer.uploads import Uploads
 from tests.browser.test_viewer import KNOWN, coloured, opened, screenshot, wait_for
+from tests.browser.wall import wall_scene
 from tests.small_scene import small_scene
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")]
@@ -164,6 +165,29 @@ def test_keyframes_become_a_video(page: Any, viewer: Viewer, tmp_path: Path) -> 
         page.get_by_role("button", name="Load path").click()
     chooser.value.set_files(str(tmp_path / "path.json"))
     wait_for(lambda: len(panel.flight) == 2, "the keyframes of the file")
+
+
+def test_three_clicks_level_the_scene(page: Any) -> None:
+    with Viewer(wall_scene(), port=0) as viewer:
+        client, _ = opened(page, viewer)
+        for name in ("View", "Photos", "Level and scale"):
+            folder(page, name)
+        page.get_by_role("button", name="Level: click 3").click()
+        for count, (x, y) in enumerate(((130, 220), (220, 200), (160, 300))):
+            time.sleep(1)
+            page.mouse.click(x, y)
+            if count < 2:
+                page.get_by_text(f"{count + 1} of 3 points").wait_for()
+        wait_for(lambda: viewer.editor.state.placement is not None, "the world to turn")
+        heights = viewer.editor.gaussians.means[:, 1]
+        assert float(heights.max() - heights.min()) < 0.2, "the wall lies flat"
+        whole(viewer)
+        kept(page, "levelled")
+        page.get_by_role("button", name="Upside down").click()
+        wait_for(lambda: len(viewer.editor._history) == 3, "another turn")
+        viewer.editor.undo()
+        viewer.editor.undo()
+        wait_for(lambda: np.allclose(client.camera.position, viewer.home.position, atol=1e-2), "the way back")
 
 
 def test_a_film_can_be_cancelled(page: Any, viewer: Viewer) -> None:

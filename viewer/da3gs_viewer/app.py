@@ -186,6 +186,10 @@ class Viewer:
             self._look_around()
             self._aim()
             self.frustums.replace(self.viewpoints, [window.client for window in self.windows])
+            assert self.editor.last_move is not None
+            self.panel.path.moved(self.editor.last_move)
+            for window in self.windows:
+                window.move(self.editor.last_move, self.up)
         for window in self.windows:
             window.painter.changed()
         self.panel.refresh()

@@ -61,6 +61,7 @@ class Editor:
         self._around: tuple[Gaussians, Int[Tensor, "N"]] | None = None
         self._changed: list[Callable[[bool], None]] = []
         self.version = 0
+        self.last_move: Similarity | None = None
         self._apply(first)
 
     def on_change(self, told: Callable[[bool], None]) -> None:
@@ -155,6 +156,7 @@ class Editor:
                     steps=self._steps(),
                 )
             )
+            self.last_move = similarity
         self._tell(True)
 
     def undo(self) -> bool:
@@ -162,7 +164,8 @@ class Editor:
         with self._lock:
             if len(self._history) == 1:
                 return False
-            moved = self._history.pop().placement is not self.state.placement
+            before = self._history.pop()
+            moved = self._moved(before, self.state)
             self._apply(self.state)
         self._tell(moved)
         return True
@@ -174,7 +177,8 @@ class Editor:
             if now is first:
                 return
             self._push(dataclasses.replace(first))
-        self._tell(now.placement is not first.placement)
+            moved = self._moved(now, first)
+        self._tell(moved)
 
     def around(self) -> Int[Tensor, "N"]:
         """``neighbours`` of all splats, counted once."""
@@ -200,6 +204,14 @@ class Editor:
             scene = _placed(scene, state.placement, record)
         assert state.cameras is not None
         return dataclasses.replace(scene, gaussians=shown, provenance=rows, cameras=state.cameras, record=record)
+
+    def _moved(self, before: State, after: State) -> bool:
+        """Whether the world is another than before; ``last_move`` says how to get there."""
+        if before.placement is after.placement:
+            return False
+        there, back = (after.placement or _STAY), (before.placement or _STAY).inverse()
+        self.last_move = composed(there, back)
+        return True
 
     def _steps(self) -> tuple[dict[str, Any], ...]:
         if self.state.limits == NO_LIMITS:
@@ -229,6 +241,13 @@ class Editor:
     def _tell(self, moved: bool) -> None:
         for told in self._changed:
             told(moved)
+
+
+_STAY = Similarity(
+    scale=torch.ones((), dtype=torch.float64),
+    rotation=torch.eye(3, dtype=torch.float64),
+    translation=torch.zeros(3, dtype=torch.float64),
+)
 
 
 def composed(second: Similarity, first: Similarity) -> Similarity:

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from da3gs.errors import InputError
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
+from da3gs.geometry.similarity import Similarity
 from da3gs.keyframes import CameraPath, keyframed
 
 MOST_KEYS = 500
@@ -40,6 +41,11 @@ class Key:
         pose[:3, :3] = quaternion_to_matrix(torch.as_tensor(self.wxyz, dtype=torch.float64))
         pose[:3, 3] = torch.as_tensor(self.position, dtype=torch.float64)
         return pose
+
+    def moved(self, similarity: Similarity) -> Key:
+        """After the world went through a similarity."""
+        pose = similarity.to(dtype=torch.float64).apply_to_cameras(self.pose[None])[0]
+        return dataclasses.replace(self, position=pose[:3, 3].numpy(), wxyz=matrix_to_quaternion(pose[:3, :3]).numpy())
 
 
 class Flight:
@@ -112,6 +118,11 @@ class Flight:
         with self._lock:
             if (loop, smoothness) != (self.loop, self.smoothness):
                 self.loop, self.smoothness, self._loaded = loop, smoothness, None
+
+    def moved(self, similarity: Similarity) -> None:
+        """After the world went through a similarity."""
+        with self._lock:
+            self._set([key.moved(similarity) for key in self._keys])
 
     def path(self, *, height: int, width: int, fps: float) -> CameraPath:
         """The path through the keyframes; frames that a file stated come out as they stood until something is edited.

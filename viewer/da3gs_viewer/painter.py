@@ -153,7 +153,8 @@ class Painter:
         self._painted = (stamp, quality)
         elapsed = time.perf_counter() - begin
         if quality == "moving":
-            self.rate = 1 / max(elapsed, 1 / MOST_FRAMES) if not self.rate else 0.8 * self.rate + 0.2 / elapsed
+            rate = 1 / max(elapsed, 1 / MOST_FRAMES)
+            self.rate = 0.8 * self.rate + 0.2 * rate if self.rate else rate
             better = self._moving_side * (FRAME_SECONDS / max(elapsed, 1e-3)) ** 0.5
             self._moving_side = min(max(0.5 * (self._moving_side + better), LEAST_SIDE), MOVING_SIDE)
             self._rest(1 / MOST_FRAMES - elapsed)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from da3gs_viewer.clean_panel import CleanPanel
 from da3gs_viewer.export_panel import ExportPanel
+from da3gs_viewer.level import LevelPanel
 from da3gs_viewer.path_panel import PathPanel
 from da3gs_viewer.photos_panel import PhotosPanel
 
@@ -43,6 +44,7 @@ class Panel:
         self.photos = PhotosPanel(viewer)
         self.clean = CleanPanel(viewer)
         self.path = PathPanel(viewer)
+        self.level = LevelPanel(viewer)
         self.export = ExportPanel(viewer)
         self._add_help()
 

@@ -17,6 +17,7 @@ import torch
 from da3gs.errors import Da3gsError, InputError
 from da3gs.formats.camera_paths import load_camera_path, save_camera_path
 from da3gs.geometry.rotations import matrix_to_quaternion
+from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.clean_panel import notify
 from da3gs_viewer.films import SUFFIXES, FilmCancelledError, depth_array, film, screenshot
 from da3gs_viewer.flight import Flight, Key, degrees
@@ -173,17 +174,14 @@ class PathPanel:
             self.seconds.value, self.fov.value = min(max(key.seconds, 0.05), 600.0), degrees(key.fov)
 
     def _draw(self) -> None:
-        """Small frustums and the line between them, in every browser."""
-        scene, size = self._viewer.server.scene, max(self._viewer.frustums.size, self._viewer.home.distance / 60)
+        """Small balls, so small that one does not see that in which one stands, and the line between them."""
+        scene, size = self._viewer.server.scene, self._viewer.home.distance / 250
         with self._lock:
             for handle in self._drawn:
                 handle.remove()
             self._drawn = []
             for place, key in enumerate(self.flight.keys):
-                handle = scene.add_camera_frustum(
-                    f"/path/{place}", fov=key.fov, aspect=16 / 9, scale=size / 2, color=COLOR, wxyz=key.wxyz,
-                    position=key.position,
-                )  # fmt: skip
+                handle = scene.add_icosphere(f"/path/{place}", radius=size, color=COLOR, position=key.position)
                 handle.on_click(lambda _, place=place: self._choose(place))
                 self._drawn.append(handle)
             if len(self.flight) > 1:
@@ -196,6 +194,11 @@ class PathPanel:
     def _choose(self, place: int) -> None:
         if place < len(self.flight):
             self.chosen.value = str(place + 1)
+
+    def moved(self, similarity: Similarity) -> None:
+        """After the world has moved."""
+        self.flight.moved(similarity)
+        self._draw()
 
     def _path(self) -> Any:
         return self.flight.path(height=int(self.height.value), width=int(self.width.value), fps=float(self.fps.value))

@@ -8,8 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from da3gs.cameras import Cameras
+from da3gs.geometry.similarity import Similarity
+from da3gs_viewer.flight import Key
 from da3gs_viewer.painter import Painter, Quality
 from da3gs_viewer.viewpoint import Viewpoint
 
@@ -68,6 +71,16 @@ class Window:
                 return
             if self._closed.wait(0.1):
                 return
+
+    def move(self, similarity: Similarity, up: ndarray) -> None:
+        """Go along when the world moves, and stand upright in it."""
+        camera = self.client.camera
+        here = Key(position=np.array(camera.position), wxyz=np.array(camera.wxyz), fov=camera.fov)
+        there = here.moved(similarity)
+        with contextlib.suppress(Warning), self.client.atomic():
+            camera.wxyz, camera.position = there.wxyz, there.position
+            camera.up_direction = up
+        self.client.flush()
 
     def close(self) -> None:
         """The browser has gone."""

@@ -106,11 +106,12 @@ def named_flight(gaussians: Gaussians, photos: Cameras, name: str, *, frames: in
     if name == "interpolate":
         path = plan()
         return path if guard.free(path.centers) else _way_round(guard, photos, frames) or path
-    if name in ("wander", "spiral"):
-        focus = _seen_point(gaussians, photos[[home_of(photos)]], backend)
-    else:
-        focus = _common_point(photos)
-        focus = _seen_point(gaussians, photos, backend) if focus is None else focus
+    focus = _common_point(photos) if name in ("orbit", "ellipse") else None
+    if focus is None:
+        looks = photos.forward.detach().double()
+        outward = float((looks @ looks.T).min()) < 0  # like the views of a panorama: what all see has no middle
+        alone = name in ("wander", "spiral") or outward
+        focus = _seen_point(gaussians, photos[[home_of(photos)]] if alone else photos, backend)
     for reach in _REACHES:
         path = plan(focus=focus, reach=reach)
         if guard.free(path.centers) and guard.covered(path):
@@ -186,7 +187,10 @@ def _common_point(photos: Cameras) -> Float[Tensor, "3"] | None:
     if float((looks @ looks.T).min()) > math.cos(math.radians(20)):
         return None
     point = focus_of(photos.to("cpu"))
-    aims = torch.nn.functional.normalize(point - photos.centers.detach().cpu().double(), dim=-1)
+    offsets = point - photos.centers.detach().cpu().double()
+    if float(offsets.norm(dim=-1).min()) < 0.05 * float(torch.cdist(offsets, offsets).max()) + 1e-9:
+        return None  # where the photos were taken, not what they show
+    aims = torch.nn.functional.normalize(offsets, dim=-1)
     return point if float((aims * looks).sum(-1).median()) > math.cos(math.radians(8)) else None
 
 

@@ -151,6 +151,22 @@ def test_flights_stay_inside_what_was_seen(name: str) -> None:
     assert min(covered) > home - 0.04
 
 
+@pytest.mark.parametrize("name", CLOSED)
+def test_flights_among_views_of_one_panorama(name: str) -> None:
+    """Six views from one place, out into a round room: there is nothing to go round, the room is seen all the same."""
+    generator = torch.Generator().manual_seed(0)
+    room = 3 * torch.nn.functional.normalize(torch.randn(4000, 3, generator=generator), dim=-1)
+    ahead = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 0, -1], [-1, 0, 0]])
+    photos = _cameras(torch.zeros(4, 3), ahead, focal=25.0)
+    gaussians = _solid(room, 0.2)
+    path = named_flight(gaussians, photos, name, frames=96, backend="cpu")
+    assert path.world_to_cam.isfinite().all()
+    covered = [float(render(gaussians, path[i], backend="cpu").alpha.mean()) for i in range(0, 96, 12)]
+    assert min(covered) > 0.95
+    assert path.centers.norm(dim=-1).max() < 1.8
+    _assert_smooth_and_upright(path, torch.tensor([0.0, -1.0, 0.0]))
+
+
 def test_room_ignores_a_speck_in_the_air() -> None:
     wall = _sheet([-3, -3, 4], [6, 0, 0], [0, 6, 0])
     specks = torch.tensor([[0.0, 0.0, 0.1], [0.1, 0.0, 0.1]])

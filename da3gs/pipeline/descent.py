@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
+from da3gs.pipeline.growth import error_shares, halves, most_erring
 from da3gs.pipeline.merge import footprints
 from da3gs.pipeline.photo_loss import PhotoLoss
 from da3gs.rendering import render
@@ -29,6 +30,10 @@ _LAST = 0.1
 _HIGHER_BANDS = 0.05
 """Step size of view-dependent colour as a share of that of colour: few photos tell little of it."""
 _FAINT = 0.005
+_GROWTH = (0.15, 0.3, 0.45, 0.6)
+"""Shares of the way at which dead splats go and erring ones are split."""
+_GROWN = 0.05
+"""Share of the splats that are split each time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,14 +60,16 @@ class Options:
     """Move the cameras too, all but the first."""
     exposure: bool = True
     """Give every photo a gain and an offset a colour channel while optimising; renders have none."""
-    faint: float = 0.0
+    faint: float = 0.01
     """Weight of the mean opacity."""
-    large: float = 0.0
+    large: float = 0.01
     """Weight of the mean growth in log size."""
-    anchor: float = 0.0
+    anchor: float = 0.01
     """Weight of the mean squared move in pixels."""
     rates: dict[str, float] = dataclasses.field(default_factory=lambda: dict(RATES))
     """Step sizes."""
+    most: int = 0
+    """Splats may be split up to this count."""
     seed: int = 0
     """Of the order of the photos."""
 
@@ -109,6 +116,8 @@ class Descent:
         self._log_scales = self._values["scales"].detach().clone()
         self.steps = 0
         """Steps taken."""
+        self.origins = torch.arange(len(start))
+        """Which splat of the start each one comes from."""
 
     def splats(self) -> Gaussians:
         """The splats as they are now; differentiable."""
@@ -130,15 +139,68 @@ class Descent:
         moved = _rigid(moves[:, :3], moves[:, 3:] * self._pivot) @ self._cameras.world_to_cam
         return dataclasses.replace(self._cameras, world_to_cam=moved)
 
-    def run(self, limit: Limit, told: Callable[[int, float, float], None] = lambda step, share, loss: None) -> None:
-        """Go down until the limit; ``told`` hears the step, the share of the way and the loss."""
-        begin, first = time.perf_counter(), self.steps
+    def run(
+        self, limit: Limit, told: Callable[[int, float, float], bool | None] = lambda step, share, loss: None
+    ) -> None:
+        """Go down until the limit; ``told`` hears the step, the share of the way and the loss, and True from it ends
+        the descent."""
+        begin, first, stations = time.perf_counter(), self.steps, list(_GROWTH)
         while (share := limit.share(self.steps - first, time.perf_counter() - begin)) < 1:
+            if stations and share >= stations[0]:
+                stations = [station for station in stations if station > share]
+                self.renew()
             for group in self._adam.param_groups:
                 group["lr"] = self._rates[group["name"]] * _LAST**share
             loss = self._step()
             self.steps += 1
-            told(self.steps - first, limit.share(self.steps - first, time.perf_counter() - begin), loss)
+            if told(self.steps - first, limit.share(self.steps - first, time.perf_counter() - begin), loss):
+                return
+
+    def renew(self) -> None:
+        """Let go of splats that have faded, and split those on which most of the error lies, within the count."""
+        splats = self.splats().detach()
+        alive = splats.opacities >= _FAINT
+        if not alive.any():
+            return
+        room = min(self._options.most - int(alive.sum()), int(_GROWN * len(splats)))
+        split = torch.zeros(0, dtype=torch.int64)
+        if room > 0:
+            shares = error_shares(splats, self.cameras().detach(), self._losses)
+            split = most_erring(torch.where(alive, shares, 0), room)
+        if alive.all() and not len(split):
+            return
+        whole = splats.masked(split)
+        way, scales, opacities = halves(whole.scales, whole.quaternions, whole.opacities)
+        kept = torch.nonzero(alive).squeeze(-1)
+        self._reindex(torch.cat((kept, split)), fresh=len(split))
+        place = torch.searchsorted(kept, split)
+        with torch.no_grad():
+            move = way / self._size[place]
+            for rows, sign in ((place, 1), (torch.arange(len(kept), len(kept) + len(split)), -1)):
+                self._values["means"][rows] += sign * move
+                self._values["scales"][rows] = scales
+                self._values["opacities"][rows] = torch.logit(opacities)
+                self._log_scales[rows] = scales
+
+    def _reindex(self, rows: Int[Tensor, "M"], *, fresh: int) -> None:
+        """The splats at these rows, Adam's memory of them too; the last ``fresh`` ones have no momentum yet."""
+        for group in self._adam.param_groups:
+            name, old = group["name"], group["params"][0]
+            if name in ("exposure", "cameras"):
+                continue
+            state = self._adam.state.pop(old, {})
+            value = old.detach()[rows].clone().requires_grad_(True)
+            for key, memory in state.items():
+                if memory.shape == old.shape:
+                    state[key] = memory[rows].clone()
+            if fresh and "exp_avg" in state:
+                state["exp_avg"][-fresh:] = 0
+            group["params"], self._values[name] = [value], value
+            if state:
+                self._adam.state[value] = state
+        self._start = self._start.masked(rows)
+        self._size, self._log_scales = self._size[rows], self._log_scales[rows]
+        self.origins = self.origins[rows]
 
     def _step(self) -> float:
         if not self._order:

@@ -28,10 +28,12 @@ DEFAULT_BUDGET = 250_000
 MAX_STEPS, MAX_SECONDS = 1_000_000, 86_400.0
 _TRIAL = 0.3
 """Share of the time, or of the steps, that goes to finding out whether refinement helps at a photo it does not see."""
+_LEAST_TRIAL = 24
+"""Steps that the trial takes at least, where steps are counted: fewer tell nothing."""
 _LOOKS = 5
 """How often the trial looks at that photo."""
-_GAIN = 0.05
-"""dB that the trial must win."""
+_CLEAR = 0.5
+"""dB that settle the matter: the trial ends, and the time left is for all photos."""
 _FAINT = 0.01
 """Splats that end fainter than this go."""
 
@@ -65,12 +67,13 @@ def refine(
 
     Adam minimises ``0.8 L1 + 0.2 (1 - SSIM)`` over the photos, one a step. First a trial leaves one photo out, and the
     splats that come from it: only if it gets better there do all photos refine the scene, for as long as the trial kept
-    winning; otherwise the scene comes back as it was.
+    winning. On the way faded splats go, and those with most of the error are split while there is room. Where the
+    result shows that photo, or all of them on average, worse than the start, the scene comes back as it was.
 
     Args:
         seconds: wall-clock time for all of it; 30 where no steps are given.
-        steps: steps of the refinement, and a third as many for the trial; the result does not depend on the machine's
-            speed.
+        steps: steps of the refinement, and up to a third as many (at least 24) for the trial; the result does not
+            depend on the machine's speed.
         holdout: ``every:K`` or names: photos of the scene that are only scored, before and after.
         optimise_cameras: move the cameras too, all but the first.
         budget: at most so many splats; 250 000 by default.
@@ -81,10 +84,9 @@ def refine(
     check_limits(seconds, steps, budget)
     context, held = split_holdout(holdout, scene.views.names)
     views, cameras = scene.views[context], scene.cameras[context]
-    provenance = scene.provenance if not held else None
     done = refined(
         scene.gaussians,
-        provenance,
+        _renumbered(scene.provenance, context + held),
         cameras,
         views,
         seconds=DEFAULT_SECONDS if seconds is None and steps is None else seconds,
@@ -114,11 +116,24 @@ def refine(
     return dataclasses.replace(
         scene,
         gaussians=done.gaussians,
-        provenance=done.provenance if done.gaussians is not scene.gaussians else scene.provenance,
+        provenance=_renumbered(done.provenance, _places(context + held)),
         cameras=dataclasses.replace(scene.cameras, world_to_cam=everywhere),
         cam_to_world_given=None if moved else scene.cam_to_world_given,
         record={**scene.record, "psnr": figures, "refinement": record},
     )
+
+
+def _places(order: list[int]) -> list[int]:
+    """The inverse of a permutation."""
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _renumbered(rows: Provenance | None, order: list[int]) -> Provenance | None:
+    """The rows with views counted in this order; merged splats stay -1."""
+    if rows is None:
+        return None
+    place = torch.tensor([*_places(order), -1], dtype=rows.view.dtype)
+    return dataclasses.replace(rows, view=place[rows.view.long()])
 
 
 def check_limits(seconds: float | None, steps: int | None, budget: int | None) -> None:
@@ -157,9 +172,11 @@ def refined(
     if not len(views) or not len(gaussians):
         raise InputError(f"{len(gaussians)} splats and {len(views)} photos; refinement needs at least one of each")
     begin = time.perf_counter()
-    most = min(DEFAULT_BUDGET if budget is None else budget, len(gaussians))
-    options = Options(cameras=optimise_cameras, seed=seed)
-    before = _mean(photo_psnr(gaussians, cameras, views))
+    room = DEFAULT_BUDGET if budget is None else budget
+    most = min(room, len(gaussians))
+    options = Options(cameras=optimise_cameras, most=room, seed=seed)
+    scores = photo_psnr(gaussians, cameras, views)
+    before = _mean(scores)
     trial = None
     limit = Limit(steps=steps, seconds=seconds)
     if len(views) > 1:
@@ -173,13 +190,14 @@ def refined(
     splats, moved = descent.splats().detach(), descent.cameras().detach()
     keep = (splats.opacities >= _FAINT) & finite_splats(splats)
     splats = splats.masked(keep)
-    after = _mean(photo_psnr(splats, moved, views)) if len(splats) else 0.0
-    if (trial is None and after <= before) or not len(splats):
+    ends = photo_psnr(splats, moved, views) if len(splats) else [0.0]
+    after, guard = _mean(ends), 0 if trial is None else trial.view
+    if not len(splats) or after <= before or ends[guard] < scores[guard]:
         return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
     elapsed = time.perf_counter() - begin
     return Refined(
         gaussians=splats,
-        provenance=None if rows is None else rows.map(lambda t: t[keep]),
+        provenance=None if rows is None else rows.map(lambda t: t[descent.origins][keep]),
         cameras=moved,
         record={
             "kept": True,
@@ -242,22 +260,23 @@ def _trial(
         foreign[:] = True
     part = max(1, round(most * float(foreign.float().mean())))
     start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
+    options = dataclasses.replace(options, most=max(part, round(options.most * float(foreign.float().mean()))))
     at, photo = cameras[[guard]], views[[guard]]
     scores = [photo_psnr(gaussians.masked(foreign), at, photo)[0]]
     found = [0]
     descent = Descent(start, cameras[others], views[others], options)
 
-    def told(step: int, share: float, loss: float) -> None:
+    def told(step: int, share: float, loss: float) -> bool:
         progress("trying out refinement", min(round(100 * share), 100), 100)
         if share >= len(scores) / _LOOKS:
             scores.append(photo_psnr(descent.splats().detach(), at, photo)[0])
             found.append(step)
+        return scores[-1] >= scores[0] + _CLEAR
 
     left = None if limit.seconds is None else max(_TRIAL * limit.seconds - (time.perf_counter() - begin), 1e-3)
-    descent.run(Limit(steps=None if limit.steps is None else math.ceil(_TRIAL * limit.steps), seconds=left), told)
+    steps = None if limit.steps is None else max(math.ceil(_TRIAL * limit.steps), min(_LEAST_TRIAL, limit.steps))
+    descent.run(Limit(steps=steps, seconds=left), told)
     best = max(range(len(scores)), key=scores.__getitem__)
-    if scores[best] < scores[0] + _GAIN:
-        best = 0
     return _Trial(view=guard, start=scores[0], best=scores[best], best_step=found[best], steps=found[-1])
 
 

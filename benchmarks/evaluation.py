@@ -1,0 +1,147 @@
+"""Novel views on the posed photo sets: the bundled model, refined for some seconds, and the baselines.
+
+    python -m benchmarks.evaluation --sets ../shared/data [--out runs/evaluation] [--model NAME] [--only desk,banana]
+
+Each method and set is one ``da3gs evaluate`` with a report of its own under ``--out``; what is finished is not computed
+again, so that a run that was stopped goes on. Writes ``evaluation.md`` and ``evaluation.json`` beside the reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from da3gs.evaluation.compare import compare
+from da3gs.evaluation.evaluate import evaluate
+from da3gs.evaluation.statistics import mean
+
+SETS = {
+    "desk": ("desk", "desk/split_ctx_6v.json"),
+    "desk-2v": ("desk", "desk/split_ctx_2v.json"),
+    "dl3dv": ("dl3dv_layout", "dl3dv_layout/index_ctx_6v.json"),
+    "banana": ("banana", "banana/split_ctx_4v.json"),
+    "berlin": ("berlin", "berlin/split_ctx_2v.json"),
+    "buddha": ("buddha", "buddha/split_ctx_4v.json"),
+}
+"""Root and split of each set; all have given poses."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A method, and the flags that make it."""
+
+    name: str
+    flags: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+ROWS = (
+    Row(name="nearest photo", flags={"baseline": "nearest"}),
+    Row(name="constant depth", flags={"baseline": "constant-depth"}),
+    Row(name="depth warp", flags={"baseline": "depth-warp"}),
+    Row(name="model"),
+    Row(name="model, splats depth", flags={"splats": "depth"}),
+    Row(name="model, refined 10 s", flags={"refine": 10.0}),
+    Row(name="model, refined 30 s", flags={"refine": 30.0}),
+    Row(name="model, predicted poses", flags={"poses": "predicted"}),
+)
+
+
+def folder_of(out: Path, row: Row, name: str) -> Path:
+    """Where a report lies."""
+    return out / row.name.replace(", ", "-").replace(" ", "-") / name
+
+
+def run(row: Row, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One method on one set."""
+    root, split = SETS[name]
+    folder = folder_of(arguments.out, row, name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    report = evaluate(
+        arguments.sets / root, split=arguments.sets / split, model=arguments.model, output=folder,
+        threads=arguments.threads, **row.flags,
+    )  # fmt: skip
+    print(f"{row.name:<24} {name:<9} {report['mean']['psnr']} dB, {time.perf_counter() - started:.1f} s", flush=True)
+    return report
+
+
+def table(reports: dict[str, dict[str, dict[str, Any]]], names: list[str]) -> str:
+    """PSNR of every set, then means over the sets, and what they cost."""
+    lines = [
+        "| method | " + " | ".join(names) + " | PSNR | SSIM | LPIPS | splats | MB | s a scene |",
+        "|---|" + "---:|" * (len(names) + 6),
+    ]
+    for row in ROWS:
+        found = [reports[row.name][name] for name in names]
+        cells = [cell(report["mean"]["psnr"], 2) for report in found]
+        cells += [
+            cell(average([r["mean"][m] for r in found]), 3 if m != "psnr" else 2) for m in ("psnr", "ssim", "lpips")
+        ]
+        cells += [cell(average([r["splats"] for r in found]), 0), cell(average([r["megabytes"] for r in found]), 1)]
+        cells.append(cell(average([r["seconds"]["fit"] for r in found]), 2))
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def average(values: list[float | None]) -> float | None:
+    """The mean, None where one is missing."""
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
+
+
+def cell(value: float | None, digits: int) -> str:
+    """A figure, or a dash."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def main() -> int:
+    """Run what is not there yet; print and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sets", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
+    parser.add_argument("--model", default="da3gs-nano")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    only = {name for name in arguments.only.split(",") if name}
+    names = [n for n in SETS if (not only or n in only) and (arguments.sets / SETS[n][0]).exists()]
+    if not names:
+        print(f"none of the sets {', '.join(SETS)} lies under {arguments.sets}", file=sys.stderr)
+        return 2
+    reports = {row.name: {name: run(row, name, arguments) for name in names} for row in ROWS}
+    text = table(reports, names)
+    some = reports["model"][names[0]]
+    facts = {
+        "model": some["settings"]["model"],
+        "model_sha256": some["settings"]["model_sha256"],
+        "versions": some["versions"],
+        "threads": arguments.threads or torch.get_num_threads(),
+        "lpips_reason": some["lpips_reason"],
+        "rows": {
+            row: {
+                name: {k: report[k] for k in ("mean", "counts", "splats", "megabytes", "seconds", "protocol")}
+                for name, report in found.items()
+            }
+            for row, found in reports.items()
+        },
+        "refined_30s_against_model": {
+            name: compare(folder_of(arguments.out, ROWS[3], name), folder_of(arguments.out, ROWS[6], name))["metrics"]
+            for name in names
+        },
+    }
+    (arguments.out / "evaluation.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (arguments.out / "evaluation.md").write_text(text)
+    print(text)
+    failed = sum(report["counts"]["failed"] for found in reports.values() for report in found.values())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Time and memory of true-size networks, and how well ``--dry-run`` foretells them.
 
-Run: ``python -m benchmarks.memory [--models da3-small da3-base] [--views 2 5 8 32] [--sizes 504x336] [--what network]``.
+Run: ``python -m benchmarks.memory [--models da3-small da3-base] [--views 2 5 8 32] [--sizes 504x336] [--what plan]``.
 
 Weights are formula-filled and written to a file once; every row is a process of its own, so that none profits from
 another, and its peak is the resident set above that after the imports (weights, views and all between).

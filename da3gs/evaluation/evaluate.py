@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,15 +83,10 @@ def evaluate(
     Raises:
         InputError: the data, the split or the settings cannot be used, or the folder has another report.
     """
-    if not 1 <= workers <= 256:
-        raise InputError(f"--workers is a number from 1 to 256, got {workers}")
     loose = not isinstance(model, str | Path) or not (baseline is None or isinstance(baseline, str))
-    if loose and (workers > 1 or address):
-        raise InputError("several workers need a model and a baseline by name, since each loads its own")
+    _check_workers(workers, address, loose=loose)
     name = str(model) if isinstance(model, str | Path) else "a loaded model"
-    method = Method(
-        model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, seed=seed
-    )  # fmt: skip
+    method = Method(model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, seed=seed)
     method.settings()
     method = parse_baseline(baseline if isinstance(baseline, str) else None, method)
     own = baseline if isinstance(baseline, Baseline) and not isinstance(baseline, str) else None
@@ -110,22 +105,34 @@ def evaluate(
     }
     folder = None if output is None else Path(output)
     kept = {} if folder is None else _continued(folder, settings, plan)
-    jobs = [
-        Job(
-            task=task, root=str(Path(root).resolve()), key=key, context=shots[0], target=shots[1],
-            protocol=plan.protocol, method=method, lpips_trunk=None if trunk is None else str(trunk),
-            lpips_reason=reason, save_images=save_images and folder is not None, dataset=plan.dataset,
-        )
-        for key, shots in plan.scenes.items() if key not in kept
-    ]  # fmt: skip
-    needs = bool(jobs) and method.uses_model and own is None
-    if needs and ready is None:
+    jobs = _jobs(asked, plan, kept, trunk, reason, save_images=save_images and folder is not None)
+    if jobs and method.uses_model and own is None and ready is None:
         ready = loaded_model(name, method.settings())
     if folder is not None:
         _begin(folder, settings, plan, kept)
     results = _running(jobs, Given(model=ready, baseline=own), workers, address, threads)
-    del ready
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
+
+
+def _check_workers(workers: int, address: str | None, *, loose: bool) -> None:
+    if not 1 <= workers <= 256:
+        raise InputError(f"--workers is a number from 1 to 256, got {workers}")
+    if loose and (workers > 1 or address):
+        raise InputError("several workers need a model and a baseline by name, since each loads its own")
+
+
+def _jobs(
+    asked: Asked, plan: Plan, kept: Collection[str], trunk: Path | None, reason: str | None, *, save_images: bool
+) -> list[Job]:
+    """What is left to compute, a scene each."""
+    return [
+        Job(
+            task=asked.task, root=str(asked.root.resolve()), key=key, context=shots[0], target=shots[1],
+            protocol=plan.protocol, method=asked.method, lpips_trunk=None if trunk is None else str(trunk),
+            lpips_reason=reason, save_images=save_images, dataset=plan.dataset,
+        )
+        for key, shots in plan.scenes.items() if key not in kept
+    ]  # fmt: skip
 
 
 def _running(jobs: list[Job], given: Given, workers: int, address: str | None, threads: int | None) -> Iterator[Scored]:

@@ -17,7 +17,7 @@ def point_errors(
     precision and recall are the shares nearer than ``distance``, F1 = 2PR / (P + R). No predicted point at all: F1 is
     0 and the distances are infinite.
 
-    >>> e = point_errors(np.zeros((1, 3)), np.array([[0.0, 0, 1], [0, 0, 3]]), distance=2)
+    >>> e = point_errors(np.zeros((1, 3)), np.array([[0.0, 0, 1], [0, 0, 3]]), distance=2.0)
     >>> e["accuracy"], e["completeness"], e["precision"], e["recall"], round(e["f1"], 3)
     (1.0, 2.0, 1.0, 0.5, 0.667)
     """

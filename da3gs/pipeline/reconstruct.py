@@ -135,18 +135,24 @@ def reconstruct(
         split = split_holdout(settings.holdout, loaded.views.names)
         everything, offset = _near_origin(loaded)
         with watch("network"), tight_memory():
-            progress("predicting depth and cameras", 0, 1)
-            result, everyone = within_memory(
-                functools.partial(_predicted, ready.network, everything, split, settings),
-                functools.partial(
-                    what_fits, ready.network, settings,
-                    views=len(everything), height=everything.height, width=everything.width,
-                ),
-            )  # fmt: skip
-            progress("predicting depth and cameras", 1, 1)
+            result, everyone = _predicted_in_memory(ready.network, everything, split, settings, progress)
         card = ready.card
         del ready  # weights that nobody else holds go
         return _reconstruct(card, loaded, everything, offset, split, result, everyone, settings, watch, progress)
+
+
+def _predicted_in_memory(
+    network: nn.Module, everything: Views, split: tuple[list[int], list[int]], settings: Settings, progress: Progress
+) -> tuple[Placed, Cameras | None]:
+    """What the network says, in smaller pieces where memory runs out."""
+    progress("predicting depth and cameras", 0, 1)
+    views, height, width = len(everything), everything.height, everything.width
+    found = within_memory(
+        functools.partial(_predicted, network, everything, split, settings),
+        functools.partial(what_fits, network, settings, views=views, height=height, width=width),
+    )
+    progress("predicting depth and cameras", 1, 1)
+    return found
 
 
 def _photos(

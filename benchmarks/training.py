@@ -90,7 +90,7 @@ def process_scaling(steps: int = 60) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "da3gs", "train", "smoke"]
             words = ["-o", f"{folder}/run", "--steps", str(steps), "--quiet", "--set", "validate_steps=0"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([sys.executable, *launcher, *words], check=True, env=environment, capture_output=True)
             with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))

@@ -61,13 +61,10 @@ class Common:
         """Tell every library how many threads it may use; those not imported yet read it from the environment."""
         if self.threads is None:
             return
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(self.threads)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(self.threads)
-        if "numba" in sys.modules:
-            numba = sys.modules["numba"]
-            numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
 
 
 CommonOptions = Annotated[Common, tyro.conf.OmitArgPrefixes]

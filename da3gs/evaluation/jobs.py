@@ -173,7 +173,7 @@ class _Worker:
 
     def __init__(self, threads: int) -> None:
         environment = dict(os.environ)
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(threads)
         environment.setdefault("OMP_WAIT_POLICY", "passive")
         self.process = subprocess.Popen(

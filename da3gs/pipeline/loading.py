@@ -110,13 +110,9 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         return
     if not 1 <= threads <= 1024:
         raise InputError(f"--threads is a number from 1 to 1024, got {threads}")
-    import numba
-
-    before, kernels = torch.get_num_threads(), numba.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        numba.set_num_threads(kernels)

@@ -1,7 +1,8 @@
 """How the CPU kernels are compiled, cached and run on several threads.
 
-Kernels are serial and release the GIL; threads are our own. Each of them takes pieces of work from a shared counter, so
-that no threading layer of numba is loaded, any number of Python threads may render at once, and forked processes too.
+Kernels are serial and release the GIL; threads are our own, as many as torch uses unless said otherwise. Each of them
+takes pieces of work from a shared counter, so that no threading layer of numba is loaded, any number of Python threads
+may render at once, and forked processes too.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def config_file(folder: Path, steps: int) -> Path:
 
 def start(*words: str, ranks: int = 0) -> subprocess.Popen:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks else []
-    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "da3gs", "train", *words, "--quiet"],
         cwd=ROOT,

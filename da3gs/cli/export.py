@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
 from da3gs.cli._session import Session
+
+if TYPE_CHECKING:
+    from da3gs.pipeline.export import Prepared
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,24 +37,44 @@ class Export(Command):
     """Axes of the world that is written."""
     sh_degree: Annotated[int | None, option("N", hint="(default: all)")] = None
     """Leave out harmonics above this degree."""
+    budget: Annotated[int | None, option("N", hint="(default: all)")] = None
+    """At most this many splats: neighbours become one, going by the scene's photos."""
+    max_mb: Annotated[float | None, option("X", hint="")] = None
+    """At most this size of the file, in place of --budget."""
     cleaning: CleaningOptions = NO_CLEANING
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
         """Write, say what and where."""
-        from da3gs.pipeline.export import export
+        from da3gs.pipeline.export import prepared
 
-        written = export(
-            self.source,
-            self.output,
-            frame=self.frame,
-            degree=self.sh_degree,
-            limits=self.cleaning.limits(self._photos()),
-            overwrite=self.overwrite,
+        with session.progress() as progress:
+            ready = prepared(
+                self.source,
+                self.output,
+                frame=self.frame,
+                degree=self.sh_degree,
+                limits=self.cleaning.limits(self._photos()),
+                budget=self.budget,
+                max_mb=self.max_mb,
+                overwrite=self.overwrite,
+                progress=progress,
+            )
+        megabytes = ready.megabytes
+        for line in plan_lines(ready, megabytes):
+            session.print(line)
+        session.flush()
+        written = ready.write()
+        session.result(
+            {
+                "output": self.output,
+                "written": written,
+                "megabytes": megabytes,
+                "dropped": ready.dropped,
+                "budget": ready.merged,
+            }
         )
-        session.result({"output": self.output, "written": written})
-        what = "points (glTF has no splats)" if self.output.lower().endswith(".glb") else "written"
-        session.print(f"{self.output}: {written:,} {what}")
+        session.print(f"{self.output}: {'cameras' if ready.suffix == '/' else what(ready)} written")
         return 0
 
     def _photos(self) -> list[str] | None:
@@ -60,6 +83,24 @@ class Export(Command):
 
         path = Path(self.source) / "transforms.json"
         return [Path(frame.file_path).stem for frame in load_transforms(path).frames] if path.is_file() else None
+
+
+def plan_lines(ready: Prepared, megabytes: float | None) -> list[str]:
+    """What is about to be written, for people."""
+    if megabytes is None:
+        return [f"{ready.count:,} cameras"]
+    lines = []
+    if ready.dropped:
+        lines.append("cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in ready.dropped.items()))
+    if merged := ready.merged:
+        price = f"at a price of {merged['psnr_price']:.2f} dB at the photos"
+        lines.append(f"budget   {merged['before']:,} splats to {merged['after']:,}, {price}")
+    return [*lines, f"{ready.count:,} {what(ready)}, {megabytes:.2f} MB"]
+
+
+def what(ready: Prepared) -> str:
+    """What the file holds."""
+    return "points (glTF has no splats)" if ready.suffix == ".glb" else "splats"
 
 
 COMMAND = Export

@@ -57,6 +57,12 @@ def save_compressed_ply(
         file.write(np.clip((rest / 8 + 0.5) * 256, 0, 255).astype(np.uint8).tobytes())
 
 
+def compressed_ply_size(count: int, bands: int, comments: Sequence[str] = ()) -> int:
+    """How many bytes ``save_compressed_ply`` writes for splats with ``bands`` harmonics a colour."""
+    chunks, rest = -(-count // _CHUNK), 3 * (bands - 1)
+    return len(_header(count, chunks, rest, comments)) + chunks * 4 * len(_BOUNDS) + count * (16 + rest)
+
+
 def load_compressed_ply(path: Path | str) -> Gaussians:
     """Read a compressed PLY; also older ones, whose chunks have no bounds of colours.
 

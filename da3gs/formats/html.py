@@ -83,7 +83,26 @@ def save_html(
         InputError: a number is not finite, or ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
-    data = base64.b64encode(spz_bytes(gaussians, path.name)).decode()
+    page = html_bytes(gaussians, path.name, views=views, up=up, title=path.stem if title is None else title, note=note)
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(page)
+
+
+def html_bytes(
+    gaussians: Gaussians,
+    name: str,
+    *,
+    views: Sequence[PageView] = (),
+    up: Sequence[float] = (0.0, -1.0, 0.0),
+    title: str = "",
+    note: str = "",
+) -> bytes:
+    """What ``save_html`` writes; ``name`` is what messages call it.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    data = base64.b64encode(spz_bytes(gaussians, name)).decode()
     shown = views or (outside_view(gaussians, up),)
     scene = {"views": [_as_json(view) for view in shown], "up": (np.asarray(up, float) * _FLIP).tolist()}
     style, script = _player()
@@ -93,16 +112,14 @@ def save_html(
     )
     fields = {
         "POLICY": policy,
-        "TITLE": html.escape(_line(path.stem if title is None else title)),
+        "TITLE": html.escape(_line(title)),
         "NOTE": html.escape(_line(note)),
         "STYLE": style,
         "SCRIPT": script,
         "SCENE": _script_json(scene),
         "SPLATS": data,
     }
-    page = re.sub("@([A-Z]+)@", lambda found: fields[found[1]], _asset("page.html"))
-    with atomic_file(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "replace"))
+    return re.sub("@([A-Z]+)@", lambda found: fields[found[1]], _asset("page.html")).encode("utf-8", "replace")
 
 
 def load_html(path: Path | str) -> Gaussians:

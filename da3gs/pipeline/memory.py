@@ -35,8 +35,10 @@ _NOTED = 12
 """Bytes of what is noted of a splat: view, pixel, confidence, edge, sky, wanted."""
 _DRAWN = 16 * 4 + 4 * 2 + 2 * 8
 """Bytes of a splat while it is drawn: its record, its box, its entries in the lists of two tiles."""
-_GROUPED = 140
-"""Bytes of a splat while neighbours are looked for and merged."""
+_SORTED = 40
+"""Bytes of a splat while cells are counted: its size, its key, and the keys in order."""
+_ORDERED = 16
+"""Bytes of a splat while cells are merged: its place in the order, and where cells start."""
 _READ = 60
 """Bytes that a splat without harmonics but its colour has in the file and in the hands of ``check``."""
 
@@ -218,14 +220,21 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
     own = pixels * (splat + _DRAWN) + drawn if head else max(peak_of(run), pixels * (splat + _DRAWN) + drawn)
     held = count * (4 * (11 + 3 * bands)) if head else 0  # the head's own, before they are cleaned
     making = held + count * splat + max(own, 16 * count)
-    most = count
-    merging = 0
-    if not settings.upstream:
-        most = settings.budget or DEFAULT_BUDGET
-        most = min(count, most if settings.max_mb is None else splats_in(settings.max_mb, bands))
-        merging = count * (2 * splat + max(_GROUPED, _DRAWN)) if most < count else 0
-    scoring = most * splat + max(count if merging else most, most) * _DRAWN + drawn
-    return max(making, merging, scoring)
+    if settings.upstream:
+        return max(making, held + count * (splat + _DRAWN) + drawn)
+    most = settings.budget or DEFAULT_BUDGET
+    most = most if settings.max_mb is None else splats_in(settings.max_mb, bands)
+    bound = 2 * max(most, DEFAULT_BUDGET)
+    merging = max(_merging(count, bound, splat), _merging(min(count, bound), most, splat))
+    showing = min(count, bound) * (splat + _DRAWN) + drawn
+    return max(making, held + merging, held + showing)
+
+
+def _merging(count: int, most: int, splat: int) -> int:
+    """Bytes of splats while they become fewer."""
+    if count <= most:
+        return 0
+    return count * splat + max(count * _SORTED, count * _ORDERED + most * splat)
 
 
 def _camera(views: int, height: int, width: int) -> Cameras:

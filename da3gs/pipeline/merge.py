@@ -6,10 +6,11 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from da3gs._progress import Progress, silent
+from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
@@ -22,6 +23,8 @@ from da3gs.views import Views
 DEFAULT_BUDGET = 1_500_000
 """More splats than that are too many for most viewers."""
 _MOST_OPAQUE = 0.99
+_CHUNK = 1 << 17
+"""Splats, or cells, that are worked on at a time."""
 _UNSEEN = 0.01
 """Splats that cover less of a pixel than this, over all photos, go before any are merged."""
 _OVERLAP = 1.25
@@ -31,26 +34,37 @@ _OVERLAP = 1.25
 def footprints(means: Float[Tensor, "N 3"], cameras: Cameras) -> Float[Tensor, "N"]:
     """How large a pixel is at each point, for the camera that shows the point largest; cameras with a leading axis."""
     focal = cameras.intrinsics[:, (0, 1), (0, 1)].mean(-1).to(means)
-    sizes = means.new_full((len(means),), math.inf)
-    for center, pixels in zip(cameras.centers.to(means), focal, strict=True):
-        sizes = torch.minimum(sizes, (means - center).norm(dim=-1) / pixels)
-    return sizes.clamp(min=1e-12)
+    centers = cameras.centers.to(means)
+    sizes = torch.empty_like(means[:, 0])
+    for start in range(0, len(means), _CHUNK):
+        away = torch.cdist(means[start : start + _CHUNK], centers, compute_mode="donot_use_mm_for_euclid_dist")
+        sizes[start : start + _CHUNK] = (away / focal).amin(-1)
+    return sizes.clamp_(min=1e-12)
 
 
-def cell_groups(means: Float[Tensor, "N 3"], sizes: Float[Tensor, "N"]) -> tuple[Int[Tensor, "N"], int]:
-    """The cell of each point in a grid whose cells are about as large as ``sizes`` says there; and how many cells.
+def cell_keys(means: Float[Tensor, "N 3"], sizes: Float[Tensor, "N"], factor: float = 1.0) -> Int[Tensor, "N"]:
+    """The cell of each point in a grid whose cells are about ``factor`` times as large as ``sizes`` says there.
 
-    Sizes are rounded to powers of the square root of 2, so that points of one place share one grid.
+    Sizes are rounded to powers of the square root of 2, so that points of one place share one grid. A key is a hash
+    of 64 bits: of some millions of cells hardly ever two share one.
     """
-    level = torch.round(2 * torch.log2(sizes.double()))
-    cell = torch.floor(means.double() / torch.exp2(level / 2)[:, None])
-    rows = torch.cat((level[:, None], cell), -1).to(torch.int64)
-    rows = rows - rows.amin(0)
-    key = rows[:, 0]
-    for axis in (1, 2, 3):  # may wrap round; a clash of far cells is split by its size below
-        key = key * 0x9E3779B1 + rows[:, axis] * 0x85EBCA77 + (key >> 17)
-    _, group = torch.unique(key, return_inverse=True)
-    return group, int(group.max()) + 1 if len(group) else 0
+    keys = torch.empty(len(means), dtype=torch.int64, device=means.device)
+    for start in range(0, len(means), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        level = torch.round(2 * torch.log2(factor * sizes[part].double()))
+        cells = torch.floor(means[part].double() / torch.exp2(level / 2)[:, None])
+        key = torch.zeros_like(level, dtype=torch.int64)
+        for number in torch.cat((level[:, None], cells), -1).to(torch.int64).unbind(-1):
+            key = (key ^ number) * 0x2545F4914F6CDD1D  # wraps round
+            key = key ^ (key >> 29 & (1 << 35) - 1)  # without the mask a number and its complement would be one
+        keys[part] = key
+    return keys
+
+
+def _cells(keys: Int[Tensor, "N"]) -> int:
+    """How many different keys there are."""
+    ordered = keys.sort().values
+    return int((ordered[1:] != ordered[:-1]).sum()) + 1 if len(keys) else 0
 
 
 def _summed(values: Tensor, group: Tensor, count: int) -> Tensor:
@@ -110,7 +124,7 @@ def _first_of(group: Int[Tensor, "N"], count: int) -> Int[Tensor, "M"]:
     return first.scatter_reduce_(0, group, torch.arange(len(group)), "amin")
 
 
-def grouped_rows(rows: Provenance, group: Int[Tensor, "N"], count: int) -> Provenance:
+def _grouped_rows(rows: Provenance, group: Int[Tensor, "N"], count: int) -> Provenance:
     """Where merged splats come from: the first member's pixel, view -1 where members come from several views."""
     first = _first_of(group, count)
     own = rows.view[first]
@@ -118,26 +132,82 @@ def grouped_rows(rows: Provenance, group: Int[Tensor, "N"], count: int) -> Prove
     return dataclasses.replace(rows.map(lambda t: t[first]), view=torch.where(mixed, torch.full_like(own, -1), own))
 
 
-def thinned(
-    gaussians: Gaussians, provenance: Provenance | None, cameras: Cameras, most: int
+def merged_cells(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    keys: Int[Tensor, "N"],
+    *,
+    keep: Bool[Tensor, "N"] | None = None,
+    overlap: float = 1.0,
 ) -> tuple[Gaussians, Provenance | None]:
-    """At most ``most`` splats: neighbours merge in cells as large as it takes."""
-    if len(gaussians) <= most:
-        return gaussians, provenance
+    """One splat for each cell of ``keys``, in the order of the first members; those that are not kept count nowhere.
+
+    Works piece by piece: beside the splats and the result there are 16 bytes a splat.
+    """
+    members = torch.arange(len(keys)) if keep is None else keep.nonzero()[:, 0]
+    order = keys[members].argsort(stable=True)
+    members = members[order]
+    del order
+    ordered = keys[members]
+    starts = torch.cat((torch.zeros(1, dtype=torch.int64), (ordered[1:] != ordered[:-1]).nonzero()[:, 0] + 1))
+    del ordered
+    ends = torch.cat((starts[1:], starts.new_tensor([len(members)])))
+    places = members[starts].argsort().argsort()  # where each cell's splat goes
+    result = gaussians.map(lambda t: torch.empty(len(starts), *t.shape[1:], dtype=t.dtype))
+    rows = None
+    if provenance is not None:
+        rows = provenance.map(lambda t: torch.empty(len(starts), *t.shape[1:], dtype=t.dtype))
+    for first in range(0, len(starts), _CHUNK):
+        last = min(first + _CHUNK, len(starts))
+        inside = members[starts[first] : ends[last - 1]]
+        group = torch.repeat_interleave(torch.arange(last - first), ends[first:last] - starts[first:last])
+        part = gaussians.map(lambda t, inside=inside: t[inside])  # type: ignore[misc]
+        _put(result, grouped(part, group, last - first, overlap=overlap), places[first:last])
+        if provenance is not None and rows is not None:
+            part_rows = provenance.map(lambda t, inside=inside: t[inside])  # type: ignore[misc]
+            _put(rows, _grouped_rows(part_rows, group, last - first), places[first:last])
+    return result, rows
+
+
+def _put(whole: TensorRecord, part: TensorRecord, places: Int[Tensor, "M"]) -> None:
+    for field in dataclasses.fields(whole):  # type: ignore[arg-type]
+        getattr(whole, field.name)[places] = getattr(part, field.name)
+
+
+def thinned(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    cameras: Cameras,
+    most: int,
+    *,
+    keep: Bool[Tensor, "N"] | None = None,
+) -> tuple[Gaussians, Provenance | None]:
+    """At most ``most`` splats, of those to keep: neighbours merge in cells as large as it takes."""
+    count = len(gaussians) if keep is None else int(keep.sum())
+    if count <= most:
+        if keep is None or count == len(gaussians):
+            return gaussians, provenance
+        return gaussians.masked(keep), None if provenance is None else provenance.map(lambda t: t[keep])
     sizes = footprints(gaussians.means, cameras)
+
+    def keys_of(factor: float) -> Int[Tensor, "N"]:
+        return cell_keys(gaussians.means, sizes, factor)
+
+    def cells(factor: float) -> int:
+        keys = keys_of(factor)
+        return _cells(keys if keep is None else keys[keep])
+
     low, high = 0.25, 64.0
-    while cell_groups(gaussians.means, sizes * high)[1] > most and high < 1e12:
+    while cells(high) > most and high < 1e12:
         high *= 16
     for _ in range(8):
         middle = math.sqrt(low * high)
-        count = cell_groups(gaussians.means, sizes * middle)[1]
+        count = cells(middle)
         low, high = (low, middle) if count <= most else (middle, high)
         if 0.95 * most <= count <= most:
             break
-    group, count = cell_groups(gaussians.means, sizes * high)
     overlap = 1 + (_OVERLAP - 1) * min(max((high - 0.7) / 0.3, 0.0), 1.0)
-    rows = None if provenance is None else grouped_rows(provenance, group, count)
-    return grouped(gaussians, group, count, overlap=overlap), rows
+    return merged_cells(gaussians, provenance, keys_of(high), keep=keep, overlap=overlap)
 
 
 def splats_in(megabytes: float, bands: int) -> int:
@@ -159,7 +229,16 @@ def check_budget(budget: int | None, max_mb: float | None) -> None:
         raise InputError("--budget and --max-mb exclude each other; give one of them")
 
 
-@torch.inference_mode(False)
+def bounded(
+    gaussians: Gaussians, provenance: Provenance | None, cameras: Cameras, budget: int
+) -> tuple[Gaussians, Provenance | None]:
+    """Few enough splats for ``merge``, which draws them all: photos by the hundred make more than memory may hold.
+
+    That is twice the budget, or twice the usual one where that is more.
+    """
+    return thinned(gaussians, provenance, cameras, 2 * max(budget, DEFAULT_BUDGET))
+
+
 def merge(
     gaussians: Gaussians,
     provenance: Provenance | None,
@@ -178,10 +257,8 @@ def merge(
     if len(gaussians) <= budget:
         return gaussians, provenance, 0.0
     before = photo_psnr(gaussians, cameras, views)
-    gaussians, cameras = gaussians.map(torch.clone), cameras.map(torch.clone)  # autograd takes no inference tensors
     seen = contributions(gaussians, cameras, pixel_weights=_wanted(views), progress=progress) >= _UNSEEN
-    rows = None if provenance is None else provenance.map(lambda t: t[seen])
-    fewer, rows = thinned(gaussians.masked(seen), rows, cameras, budget)
+    fewer, rows = thinned(gaussians, provenance, cameras, budget, keep=seen)
     after = photo_psnr(fewer, cameras, views)
     return fewer, rows, (sum(before) - sum(after)) / len(before)
 

@@ -32,7 +32,7 @@ from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.matches import sharp_photos
 from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
-from da3gs.pipeline.merge import DEFAULT_BUDGET, merge, splats_in
+from da3gs.pipeline.merge import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.pipeline.place import similarity_between
 from da3gs.pipeline.predict import Placed, predict, predicted_cameras
 from da3gs.pipeline.record import Scores, scene_record
@@ -236,7 +236,11 @@ def _reconstruct(
         result = result.in_metres()
     with watch("splats"), tight_memory():
         kept, dropped = _kept(result, views, settings)
-    gaussians, provenance, made = _improved(kept, result, views, settings, watch, progress)
+        found = len(kept.gaussians)
+        if not settings.upstream:
+            kept = _bounded(kept, result, settings)
+    gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
+    del kept
     with watch("score"):
         shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
         scores = Scores(input=photo_psnr(gaussians, shown, views))
@@ -347,19 +351,39 @@ def _cleaned(
     )
 
 
+def _bounded(kept: Assembled, result: Placed, settings: Settings) -> Assembled:
+    """Few enough splats to be drawn all at once."""
+    most = _most(settings, kept.gaussians)
+    gaussians, provenance = bounded(kept.gaussians, kept.provenance, result.cameras.to("cpu"), most)
+    assert provenance is not None
+    return Assembled(gaussians=gaussians, wanted=torch.ones(len(gaussians), dtype=torch.bool), provenance=provenance)
+
+
+def _most(settings: Settings, gaussians: Gaussians) -> int:
+    """How many splats the scene may have."""
+    if settings.max_mb is not None:
+        return splats_in(settings.max_mb, gaussians.harmonics.shape[-2])
+    return DEFAULT_BUDGET if settings.budget is None else settings.budget
+
+
 def _improved(
-    kept: Assembled, result: Placed, views: Views, settings: Settings, watch: Stopwatch, progress: Progress
+    kept: Assembled,
+    found: int,
+    result: Placed,
+    views: Views,
+    settings: Settings,
+    watch: Stopwatch,
+    progress: Progress,
 ) -> tuple[Gaussians, Provenance | None, dict[str, Any]]:
-    """The splats refined and brought within the budget, as far as that is asked for; and what to record of it."""
+    """The splats refined and brought within the budget, as far as that is asked for; and what to record of it.
+
+    ``found`` is how many splats there were before any were merged.
+    """
     gaussians = kept.gaussians
     rows: Provenance | None = kept.provenance
     if settings.upstream:
         return gaussians, rows, {"refinement": None, "budget": None}
-    cameras, most = result.cameras.to("cpu"), DEFAULT_BUDGET
-    if settings.budget is not None:
-        most = settings.budget
-    if settings.max_mb is not None:
-        most = splats_in(settings.max_mb, gaussians.harmonics.shape[-2])
+    cameras, most = result.cameras.to("cpu"), _most(settings, gaussians)
     refinement, budget = None, None
     if settings.refine:
         with watch("refinement"):
@@ -370,9 +394,8 @@ def _improved(
             gaussians, rows, refinement = done.gaussians, done.provenance, done.record
     if len(gaussians) > most:
         with watch("budget"):
-            before = len(gaussians)
             gaussians, rows, price = merge(gaussians, rows, cameras, views, most, progress=progress)
-            budget = {"most": most, "before": before, "after": len(gaussians), "psnr_price": round(price, 3)}
+            budget = {"most": most, "before": found, "after": len(gaussians), "psnr_price": round(price, 3)}
     return gaussians, rows, {"refinement": refinement, "budget": budget}
 
 

@@ -21,6 +21,7 @@ from da3gs.rendering._cpu import (
     rasterise,
     rasterise_back,
     return_workspace,
+    weigh,
 )
 
 Pictures = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -67,6 +68,23 @@ def render_cpu(
         pictures = _draw(*inputs, *options, keep=False)[0]
     color, depth, alpha, extra = (picture.reshape(*batch, *picture.shape[1:]) for picture in pictures)
     return color, depth, alpha, extra
+
+
+def weigh_cpu(gaussians: Gaussians, camera: Cameras, weights: Tensor, total: Tensor, *, antialias: bool) -> None:
+    """Add each splat's blending weights in one picture, times those of the pixels (H, W), to ``total`` (N) in place."""
+    g = gaussians
+    none = g.means.new_zeros(len(g), 0)
+    columns = [as_array(t) for t in (g.means, g.scales, g.quaternions, g.opacities, g.harmonics, none)]
+    pose, intrinsics = camera.world_to_cam.detach().cpu().numpy(), camera.intrinsics.detach().cpu().numpy()
+    sums = as_array(total)
+    weigh(
+        Splats(*columns),
+        camera_array(pose, intrinsics, camera.height, camera.width),
+        as_array(weights),
+        sums,
+        antialias=antialias,
+    )
+    total.copy_(torch.from_numpy(sums))
 
 
 def _draw(

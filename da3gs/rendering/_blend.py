@@ -37,7 +37,7 @@ NEVER = np.float32(1e9)
 ALPHA_MAX = np.float32(0.999)
 FINISHED = np.float32(1e-4)
 _FEW = 32
-_MOST_RANGES = 4096
+MOST_RANGES = 4096
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
@@ -82,7 +82,7 @@ def fill(counter, records_bits, tiles, places, across, first_row, last_row, entr
 
 @inline
 @typing.no_type_check
-def _partition(entries, start, end, ordered, ends) -> tuple:
+def partition(entries, start, end, ordered, ends) -> tuple:
     """Distribute entries over ranges of depth, about two an entry, in order: the least depth, and the bits of a range.
 
     Entries of one range keep their order. Depths are bits of positive floats, which order as the floats do.
@@ -92,7 +92,7 @@ def _partition(entries, start, end, ordered, ends) -> tuple:
         low, high = min(low, entries[i]), max(high, entries[i])
     least, span = low >> np.uint64(32), (high >> np.uint64(32)) - (low >> np.uint64(32))
     ranges = np.uint64(64)
-    while ranges < _MOST_RANGES and ranges < np.uint64(2 * (end - start)):
+    while ranges < MOST_RANGES and ranges < np.uint64(2 * (end - start)):
         ranges *= np.uint64(2)
     shift = np.uint64(0)
     while (span >> shift) >= ranges:
@@ -149,7 +149,7 @@ def _sort_range(entries, start, end, spare, histogram) -> None:
 
 @inline
 @typing.no_type_check
-def _sort_next(ordered, start, number, least, shift, spare, histogram) -> int:
+def sort_next(ordered, start, number, least, shift, spare, histogram) -> int:
     """Put the next entries from ``start`` on in order, up to the end of a range of depth; where they end.
 
     What lies behind is sorted only if somebody looks at it.
@@ -231,7 +231,7 @@ def _blend_one(splat, records, boxes, features, channels, left, top, state, plan
 
 @inline
 @typing.no_type_check
-def _finished(state, planes) -> bool:
+def finished(state, planes) -> bool:
     for block in range(BLOCKS):  # noqa: SIM110 (numba knows no generator expressions)
         if any_of(above(load(state, block * planes), _ZERO)):
             return False
@@ -300,7 +300,7 @@ def blend(
     for tile in range(first, last):
         longest = max(longest, starts[tile + 1] - starts[tile])
     ordered, spare = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
-    ends, histogram = np.empty(_MOST_RANGES, np.int32), np.empty(256, np.int64)
+    ends, histogram = np.empty(MOST_RANGES, np.int32), np.empty(256, np.int64)
     state = np.empty(BLOCKS * planes, np.float32)
     low = np.uint64(0xFFFFFFFF)
     while True:
@@ -316,17 +316,17 @@ def blend(
             _start_stops(state, planes, stops, mark)
         least, shift = np.uint64(0), np.uint64(0)
         if number:
-            least, shift = _partition(entries, start, start + number, ordered, ends)
+            least, shift = partition(entries, start, start + number, ordered, ends)
         seen = 0
-        while seen < number and not _finished(state, planes):
-            end = _sort_next(ordered, seen, number, least, shift, spare, histogram)
+        while seen < number and not finished(state, planes):
+            end = sort_next(ordered, seen, number, least, shift, spare, histogram)
             for i in range(seen, end):
                 prefetch(records, np.int64(ordered[min(i + 8, number - 1)] & low) * RECORD)
                 _blend_one(
                     np.int64(ordered[i] & low), records, boxes, features, channels, left, top, state, planes, stops,
                     mark, np.float32(i),
                 )  # fmt: skip
-                if i % 32 == 31 and _finished(state, planes):
+                if i % 32 == 31 and finished(state, planes):
                     end = i + 1
                     break
             seen = end

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from da3gs.rendering import _backward, _blend, _project, _project_backward
+from da3gs.rendering import _backward, _blend, _project, _project_backward, _weigh
 from da3gs.rendering._jit import announce_compilation, run_parallel, worker_count
 
 _ENTRIES_AT_ONCE = 1 << 26
@@ -162,7 +163,7 @@ def rasterise(
     workers = worker_count(threads)
     workspace = borrow_workspace()
     try:
-        counts = _project_all(splats, camera, canvas, antialias, workers, workspace)
+        counts = _project_all(splats, camera, canvas.alpha.shape, antialias, workers, workspace)
         drawn = _draw_tiles(splats, background, canvas, counts, workers, workspace, keep)
     except BaseException:
         return_workspace(workspace)
@@ -173,12 +174,47 @@ def rasterise(
     return None
 
 
+def weigh(
+    splats: Splats,
+    camera: np.ndarray,
+    counts: np.ndarray,
+    sums: np.ndarray,
+    *,
+    antialias: bool = False,
+    threads: int | None = None,
+) -> None:
+    """Add to ``sums`` (N) what each splat contributes to the picture: its weights times ``counts`` (H, W), summed.
+
+    Needs the memory of a picture and no more; the number of threads changes no byte.
+    """
+    announce_compilation(_project.project)
+    workers, number = worker_count(threads), len(splats.means)
+    workspace = borrow_workspace()
+    try:
+        in_tiles = _project_all(splats, camera, counts.shape, antialias, workers, workspace)
+        records = workspace.records[:number]
+        for band in _lists(number, in_tiles, counts.shape, workers, workspace):
+            weighing = functools.partial(
+                _weigh.weigh, _counter(), band.first, band.last, _tiles(counts.shape)[0], band.starts, band.entries,
+                records.ravel(), records.view(np.int32).ravel(), counts,
+            )  # fmt: skip
+            run_parallel(weighing, workers)
+            _weigh.collect(band.entries, band.starts[band.last], sums)
+    finally:
+        return_workspace(workspace)
+
+
+def _tiles(size: tuple[int, int]) -> tuple[int, int]:
+    """How many tiles a picture of (height, width) has across and down."""
+    height, width = size
+    return -(-width // _project.TILE), -(-height // _project.TILE)
+
+
 def _project_all(
-    splats: Splats, camera: np.ndarray, canvas: Canvas, antialias: bool, workers: int, workspace: Workspace
+    splats: Splats, camera: np.ndarray, size: tuple[int, int], antialias: bool, workers: int, workspace: Workspace
 ) -> np.ndarray:
     """Fill the workspace; how many splats each piece of the work has in each tile."""
-    height, width = canvas.alpha.shape
-    across, down = -(-width // _project.TILE), -(-height // _project.TILE)
+    across, down = _tiles(size)
     number = len(splats.means)
     workspace.reserve(number)
     pieces = 1 if workers == 1 else 4 * workers
@@ -187,12 +223,34 @@ def _project_all(
     run_parallel(
         lambda: _project.project(
             counter, pieces, splats.means.ravel(), splats.scales.ravel(), splats.quaternions.ravel(), splats.opacities,
-            splats.harmonics.ravel(), splats.harmonics.shape[1], camera, (height, width), antialias,
+            splats.harmonics.ravel(), splats.harmonics.shape[1], camera, size, antialias,
             workspace.records.ravel(), workspace.tiles.ravel(), counts, across,
         ),
         workers,
     )  # fmt: skip
     return counts
+
+
+def _lists(
+    number: int, counts: np.ndarray, size: tuple[int, int], workers: int, workspace: Workspace, *, keep: bool = False
+) -> Iterator[Band]:
+    """Bands of tiles with the lists of their splats, in memory of their own with ``keep``, else in the workspace's."""
+    across, down = _tiles(size)
+    records, tiles = workspace.records[:number], workspace.tiles[:number]
+    for first_row, last_row in _bands(counts, across, down):
+        first, last = first_row * across, last_row * across
+        starts = np.empty(across * down + 1, np.int64)
+        total = _blend.place(counts, starts, first, last)
+        if keep:
+            entries = np.empty(total, np.uint64)
+        else:
+            workspace.reserve_entries(total)
+            entries = workspace.entries
+        filling = functools.partial(
+            _blend.fill, _counter(), records.view(np.uint32), tiles, counts, across, first_row, last_row, entries
+        )
+        run_parallel(filling, workers)
+        yield Band(first, last, starts, entries)
 
 
 def _draw_tiles(
@@ -204,10 +262,9 @@ def _draw_tiles(
     workspace: Workspace,
     keep: bool,
 ) -> Drawn:
-    height, width = canvas.alpha.shape
-    across, down = -(-width // _project.TILE), -(-height // _project.TILE)
+    across, down = _tiles(canvas.alpha.shape)
     number = len(splats.means)
-    records, tiles = workspace.records[:number], workspace.tiles[:number]
+    records = workspace.records[:number]
     pixels = across * down * _project.TILE**2 if keep else 0
     drawn = Drawn(
         workspace=workspace,
@@ -217,22 +274,11 @@ def _draw_tiles(
         rests=np.empty(pixels, np.float32),
         used=np.empty(across * down if keep else 0, np.int64),
     )
-    for first_row, last_row in _bands(counts, across, down):
-        first, last = first_row * across, last_row * across
-        starts = np.empty(across * down + 1, np.int64)
-        total = _blend.place(counts, starts, first, last)
+    for band in _lists(number, counts, canvas.alpha.shape, workers, workspace, keep=keep):
         if keep:
-            entries = np.empty(total, np.uint64)
-            drawn.bands.append(Band(first, last, starts, entries))
-        else:
-            workspace.reserve_entries(total)
-            entries = workspace.entries
-        filling = functools.partial(
-            _blend.fill, _counter(), records.view(np.uint32), tiles, counts, across, first_row, last_row, entries
-        )
-        run_parallel(filling, workers)
+            drawn.bands.append(band)
         blending = functools.partial(
-            _blend.blend, _counter(), first, last, across, starts, entries, records.ravel(),
+            _blend.blend, _counter(), band.first, band.last, across, band.starts, band.entries, records.ravel(),
             records.view(np.int32).ravel(), splats.features.ravel(), background,
             canvas.color, canvas.depth, canvas.alpha, canvas.extra, drawn.stops, drawn.rests, drawn.used,
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
-from da3gs.rendering.rasterise import Backend, render
+from da3gs.rendering.rasterise import Backend, choose_backend, render
 
 
 def contributions(
@@ -30,15 +32,33 @@ def contributions(
         pixel_weights: how much each pixel counts; 1 when absent. With an error map the result is each splat's share
             of it.
     """
-    marks = torch.zeros(len(gaussians), 1, device=gaussians.means.device, requires_grad=True)
+    choice = choose_backend(backend, gaussians)
     total = torch.zeros(len(gaussians), device=gaussians.means.device)
-    plain = gaussians.detach()
     for index in range(len(cameras)):
-        with torch.enable_grad():
-            picture = render(plain, cameras[index], features=marks, backend=backend, antialias=antialias)
-        assert picture.features is not None
-        weights = torch.ones_like(picture.alpha) if pixel_weights is None else pixel_weights[index].to(picture.alpha)
-        (share,) = torch.autograd.grad(picture.features, marks, weights[..., None].to(picture.features))
-        total += share[:, 0]
+        camera = cameras[index]
+        weights = torch.ones(camera.height, camera.width) if pixel_weights is None else pixel_weights[index]
+        match choice:
+            case "cpu":
+                from da3gs.rendering._autograd import weigh_cpu
+
+                weigh_cpu(gaussians, camera, weights, total, antialias=antialias)
+            case "gsplat":
+                total += _from_gradients(gaussians, camera, weights, antialias)
+            case other:
+                assert_never(other)
         progress("weighing splats", index + 1, len(cameras))
     return total
+
+
+def _from_gradients(
+    gaussians: Gaussians, camera: Cameras, weights: Float[Tensor, "H W"], antialias: bool
+) -> Float[Tensor, "N"]:
+    """Any backend: the gradient by a channel that each splat has to itself."""
+    with torch.inference_mode(False), torch.enable_grad():
+        plain = gaussians.map(lambda t: t.detach().clone())  # autograd takes no tensors made in inference mode
+        camera = camera.map(lambda t: t.detach().clone())
+        marks = torch.zeros(len(gaussians), 1, device=gaussians.means.device, requires_grad=True)
+        picture = render(plain, camera, features=marks, backend="auto", antialias=antialias)
+        assert picture.features is not None
+        (share,) = torch.autograd.grad(picture.features, marks, weights[..., None].to(picture.features))
+    return share[:, 0]

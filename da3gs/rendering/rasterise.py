@@ -70,7 +70,7 @@ def render(
     """
     batch = _checked_batch(gaussians, cameras, features)
     colors = _background(background, batch, gaussians.means.device)
-    match _choose(backend, gaussians):
+    match choose_backend(backend, gaussians):
         case "cpu":
             from da3gs.rendering._autograd import render_cpu
 
@@ -88,6 +88,8 @@ def render(
 
 def warmup() -> None:
     """Compile every kernel of the CPU backend, or load it from the cache, by drawing a tiny scene there and back."""
+    from da3gs.rendering.contribution import contributions
+
     splats = Gaussians(
         means=torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True),
         scales=torch.full((1, 3), 0.1),
@@ -99,6 +101,7 @@ def warmup() -> None:
     camera = Cameras(world_to_cam=torch.eye(4), intrinsics=intrinsics, height=16, width=16)
     with torch.enable_grad():
         render(splats, camera, backend="cpu", threads=1).color.sum().backward()
+    contributions(splats.detach(), camera.map(lambda t: t[None]), backend="cpu")
 
 
 def _checked_batch(gaussians: Gaussians, cameras: Cameras, features: Tensor | None) -> tuple[int, ...]:
@@ -145,7 +148,12 @@ def _background(value: Sequence[float] | Tensor | None, batch: tuple[int, ...], 
     return color
 
 
-def _choose(backend: Backend, gaussians: Gaussians) -> Literal["cpu", "gsplat"]:
+def choose_backend(backend: Backend, gaussians: Gaussians) -> Literal["cpu", "gsplat"]:
+    """What ``auto`` means for these splats.
+
+    Raises:
+        BackendError: the chosen backend cannot draw them.
+    """
     cuda = gaussians.means.is_cuda
     match backend:
         case "auto":

@@ -8,7 +8,7 @@ import torch
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.assemble import Assembled, assemble
-from da3gs.pipeline.merge import cell_groups, check_budget, grouped, merge, splats_in
+from da3gs.pipeline.merge import cell_keys, check_budget, merge, merged_cells, splats_in, thinned
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.score import photo_psnr
 from da3gs.views import Views
@@ -66,15 +66,41 @@ def test_twins_become_one_and_loners_stay():
         opacities=torch.tensor([0.3, 0.3, 0.6]),
         harmonics=torch.tensor([0.2, 0.4, 1.0])[:, None, None].expand(3, 1, 3).clone(),
     )
-    group, count = cell_groups(splats.means, torch.ones(3))
-    assert count == 2
-    merged = grouped(splats, group, count)
-    twin, loner = int(group[0]), int(group[2])
+    keys = cell_keys(splats.means, torch.ones(3))
+    assert keys[0] == keys[1] != keys[2]
+    merged, _ = merged_cells(splats, None, keys)
+    assert len(merged) == 2
+    twin, loner = 0, 1  # in the order of the first members
     assert merged.scales[twin].sort().values.tolist() == pytest.approx([0.01, 0.1, 0.2], rel=1e-3)
     assert merged.opacities[twin] == pytest.approx(0.6, rel=1e-3)
     assert merged.harmonics[twin, 0, 0] == pytest.approx(0.3, rel=1e-5)
     for field in dataclasses.fields(splats):
         assert torch.equal(getattr(merged, field.name)[loner], getattr(splats, field.name)[2])
+
+
+def test_splats_merge_piece_by_piece_as_at_once(monkeypatch):
+    found, views, _ = everything()
+    assert views.cameras is not None
+    keep = torch.rand(len(found.gaussians), generator=torch.Generator().manual_seed(2)) < 0.7
+    whole, rows = thinned(found.gaussians, found.provenance, views.cameras, 3000, keep=keep)
+    monkeypatch.setattr("da3gs.pipeline.merge._CHUNK", 501)
+    pieces, same_rows = thinned(found.gaussians, found.provenance, views.cameras, 3000, keep=keep)
+    assert len(whole) <= 3000
+    for field in dataclasses.fields(whole):
+        torch.testing.assert_close(getattr(pieces, field.name), getattr(whole, field.name), rtol=1e-5, atol=1e-6)
+    assert rows is not None
+    assert same_rows is not None
+    assert torch.equal(rows.view, same_rows.view)
+    assert torch.equal(rows.pixel, same_rows.pixel)
+    kept = thinned(found.gaussians.masked(keep), None, views.cameras, 3000)[0]
+    assert torch.equal(kept.means, whole.means)
+
+
+def test_cells_of_a_grid_have_keys_of_their_own():
+    axis = torch.arange(-20, 20) + 0.5
+    means = torch.cartesian_prod(axis, axis, axis).repeat(3, 1)
+    sizes = torch.tensor([0.25, 0.5, 1.0]).repeat_interleave(len(axis) ** 3)
+    assert len(torch.unique(cell_keys(means, sizes))) == len(means)
 
 
 def test_budgets_that_mean_nothing_are_refused():

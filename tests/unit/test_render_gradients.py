@@ -236,3 +236,24 @@ def test_contributions_are_the_blending_weights() -> None:
     assert (contributions(gaussians, cameras, pixel_weights=weights) - expected).abs().max() < 2 * slack
     behind = dataclasses.replace(gaussians, means=-gaussians.means.abs())
     assert not contributions(behind, dataclasses.replace(cameras, world_to_cam=torch.eye(4).repeat(2, 1, 1))).any()
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_contributions_are_the_gradients_by_a_channel_of_ones(antialias: bool) -> None:
+    """Two ways to one number; sums of float32 weights in another order, under 1e-4 of them."""
+    from da3gs.rendering.contribution import _from_gradients
+
+    gaussians, camera = _splats(400, seed=9), _camera()
+    weights = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        cameras = camera.map(lambda t: t[None].clone())
+        shares = contributions(gaussians, cameras, pixel_weights=weights[None], antialias=antialias)
+        expected = _from_gradients(gaussians, camera, weights, antialias)
+    assert expected.max() > 1
+    torch.testing.assert_close(shares, expected, rtol=1e-4, atol=1e-4)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(7)
+        assert torch.equal(contributions(gaussians, cameras, pixel_weights=weights[None], antialias=antialias), shares)
+    finally:
+        torch.set_num_threads(before)

@@ -223,9 +223,9 @@ def test_export(scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         assert run_json(capfd, "check", output, "--against", scene, "--min-psnr", "20")["splats"] == splats
     few = tmp_path / "few.ply"
     assert run_json(capfd, "export", scene, "-o", few, "--min-opacity", "0.5", "--sh-degree", "0")["written"] < splats
-    half = (tmp_path / "x.spz").stat().st_size / 2e6
-    small = run_json(capfd, "export", scene, "-o", tmp_path / "small.spz", "--max-mb", f"{half:.3f}")
-    assert (tmp_path / "small.spz").stat().st_size == round(small["megabytes"] * 1e6) <= 1e6 * half + 1000
+    half = (tmp_path / "x.ply").stat().st_size / 2e6
+    small = run_json(capfd, "export", scene, "-o", tmp_path / "small.ply", "--max-mb", f"{half:.3f}")
+    assert (tmp_path / "small.ply").stat().st_size == round(small["megabytes"] * 1e6) <= 1e6 * half + 1000
     assert small["budget"]["before"] == splats > small["budget"]["after"] == small["written"]
     run_json(capfd, "export", scene, "-o", tmp_path / "cameras")
     assert {"cameras.json", "transforms.json", "sparse"} <= {path.name for path in (tmp_path / "cameras").iterdir()}

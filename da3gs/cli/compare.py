@@ -39,6 +39,11 @@ def compare_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"A: {found['a']['report']}   B: {found['b']['report']}   {found['scenes']} scenes in both"]
     for name, (a, b) in found["different_settings"].items():
         lines.append(f"  {name}: {a} | {b}")
+    for cost, digits in (("splats", 0), ("megabytes", 1), ("seconds", 2)):
+        a, b = found["a"][cost], found["b"][cost]
+        if a is not None or b is not None:
+            shown = ["-" if value is None else f"{value:,.{digits}f}" for value in (a, b)]
+            lines.append(f"{cost:<13} A {shown[0]}  B {shown[1]}  a scene")
     for metric, row in found["metrics"].items():
         if not row["scenes"]:
             lines.append(f"{metric:<13} {row['verdict']}")

@@ -139,6 +139,13 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         rest = report["mean_without_context"]
         words = ", ".join(f"{k} {v:.3f}" for k, v in rest.items() if v is not None)
         lines.append(f"{shared} of {counts['targets']} targets are context frames; without them {words}")
+    cost = [
+        f"{report['splats']:,.0f} splats" if report["splats"] is not None else "",
+        f"{report['megabytes']:.1f} MB" if report["megabytes"] is not None else "",
+        f"{report['seconds']['fit']:.2f} s" if report["seconds"]["fit"] is not None else "",
+    ]
+    if any(cost):
+        lines.append(f"a scene: {', '.join(part for part in cost if part)}")
     lines += [f"failed: {s['name']}: {s['reason']}" for s in report["scenes"] if s["status"] != "done"][:20]
     return lines
 

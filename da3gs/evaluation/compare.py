@@ -71,7 +71,15 @@ def compare(report_a: str | Path, report_b: str | Path, *, across_protocols: boo
 
 def _named(path: str | Path, report: dict[str, Any]) -> dict[str, Any]:
     settings = report["settings"]
-    return {"report": shown(Path(path).name), "method": settings.get("method"), "model": settings.get("model")}
+    seconds = report.get("seconds")
+    return {
+        "report": shown(Path(path).name),
+        "method": settings.get("method"),
+        "model": settings.get("model"),
+        "splats": report.get("splats"),
+        "megabytes": report.get("megabytes"),
+        "seconds": seconds.get("fit") if isinstance(seconds, dict) else None,
+    }
 
 
 def _done(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

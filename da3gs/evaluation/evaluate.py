@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from da3gs._files import sha256
+from da3gs._files import atomic_folder, sha256
 from da3gs._progress import Progress, silent
 from da3gs.checkpoints import MODELS
 from da3gs.checkpoints.load import weights_of
@@ -109,8 +109,10 @@ def evaluate(
     if jobs and method.uses_model and own is None and ready is None:
         ready = loaded_model(name, method.settings())
     if folder is not None:
-        _begin(folder, settings, plan, kept)
-    results = _running(jobs, Given(model=ready, baseline=own), workers, address, threads)
+        _begin(folder, settings, plan)
+    given = Given(model=None if workers > 1 or address is not None else ready, baseline=own)
+    del ready  # each worker loads its own; this one was to see that it can be loaded
+    results = _running(jobs, given, workers, address, threads)
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
 
 
@@ -141,7 +143,6 @@ def _running(jobs: list[Job], given: Given, workers: int, address: str | None, t
     if address is not None:
         yield from run_ray(jobs, address, threads=each)
     elif workers > 1 and len(jobs) > 0:
-        given = Given()  # each worker loads its own
         yield from run_workers(jobs, min(workers, len(jobs)), threads=each)
     else:
         with limited_threads(threads):
@@ -169,7 +170,7 @@ def _collected(
         progress(stage, len(records), len(plan.scenes))
     everything = [records[key] for key in plan.scenes]
     report = build_report(
-        settings, everything, metrics=plan.metrics, rules=plan.rules, published=plan.published(len(everything)),
+        settings, everything, metrics=plan.metrics, rules=plan.rules, published=plan.published(everything),
         finished=True,
     )  # fmt: skip
     if folder is not None:
@@ -189,14 +190,16 @@ def _keep(folder: Path, result: Scored, mark: str) -> None:
         write_json(folder / "scenes" / f"{record['name']}.json", {"settings": mark, **record})
 
 
-def _begin(folder: Path, settings: dict[str, Any], plan: Plan, kept: dict[str, dict[str, Any]]) -> None:
-    """The folder with a report that says it is unfinished, so that a killed run can be told."""
-    (folder / "scenes").mkdir(parents=True, exist_ok=True)
+def _begin(folder: Path, settings: dict[str, Any], plan: Plan) -> None:
+    """The folder with a report that says it is unfinished, whole at once, so that a killed run can be told."""
     if not (folder / "report.json").is_file():
-        empty = build_report(
-            settings, list(kept.values()), metrics=plan.metrics, rules=plan.rules, published=[], finished=False
-        )
-        write_json(folder / "report.json", empty)
+        empty = build_report(settings, [], metrics=plan.metrics, rules=plan.rules, published=[], finished=False)
+        if folder.exists():
+            write_json(folder / "report.json", empty)
+        else:
+            with atomic_folder(folder) as temporary:
+                write_json(temporary / "report.json", empty)
+    (folder / "scenes").mkdir(exist_ok=True)
 
 
 def _continued(folder: Path, settings: dict[str, Any], plan: Plan) -> dict[str, dict[str, Any]]:
@@ -212,7 +215,7 @@ def _continued(folder: Path, settings: dict[str, Any], plan: Plan) -> dict[str, 
     if not folder.is_dir():
         raise InputError(f"{shown(folder.name)} is no folder; name another with -o")
     if not (folder / "report.json").is_file():
-        if any(folder.iterdir()):
+        if any(not _is_leftover(entry.name) for entry in folder.iterdir()):
             raise InputError(f"{shown(folder.name)} holds other things than a report; name another folder with -o")
         return {}
     before = load_report(folder)["settings"]
@@ -229,6 +232,11 @@ def _continued(folder: Path, settings: dict[str, Any], plan: Plan) -> dict[str, 
         if record.pop("settings", None) == mark and record.get("name") == key:
             kept[key] = record
     return kept
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a run of ours that was killed left it."""
+    return name.startswith(".report.json.") and name.endswith(".tmp")
 
 
 def _stored(path: Path) -> dict[str, Any]:

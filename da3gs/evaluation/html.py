@@ -138,25 +138,31 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 def _published(report: dict[str, Any]) -> str:
-    """Others' numbers; grey where their protocol is another."""
-    rows, classes = [], []
-    for row in report["published"]:
+    """Others' numbers under ours; grey where their protocol is another."""
+    printed = report["published"]
+    if not printed:
+        return ""
+    metrics = [metric for metric in report["mean"] if any(metric in row for row in printed)]
+    settings = report["settings"]
+    ours = _text(settings.get("model") or settings["method"])
+    rows = [[f"<b>{ours}, this report</b>", "", *(_number(report["mean"][metric]) for metric in metrics)]]
+    classes = [""]
+    for row in printed:
         differences = "; ".join(row["differences"]) or "same protocol"
         note = f" ({row['note']})" if row["note"] else ""
-        figures = [_number(row[metric]) for metric in ("psnr", "ssim", "lpips")]
+        figures = [_number(row.get(metric)) for metric in metrics]
         rows.append([_text(row["method"] + note), _text(differences), *figures])
         classes.append("grey" if row["differences"] else "")
-    if not rows:
-        return ""
-    table = _table(["method", "protocol", "psnr", "ssim", "lpips"], rows, classes=classes, numbers=2)
+    table = _table(["method", "protocol", *metrics], rows, classes=classes, numbers=2)
     return (
-        "<h2>Printed by others on this split</h2>"
+        "<h2>Printed by others on these data</h2>"
         '<p class="note">Grey: not comparable; the differences are named.</p>' + table
     )
 
 
 def _scenes(report: dict[str, Any]) -> str:
     metrics = list(report["mean"])
+    costs = [name for name in ("splats", "megabytes") if report.get(name) is not None]
     rows, classes = [], []
     for scene in report["scenes"]:
         failed = scene["status"] != "done"
@@ -167,9 +173,12 @@ def _scenes(report: dict[str, Any]) -> str:
         left = ", ".join(f"{d['role']} {d['index']} {d['reason']}" for d in scene.get("dropped", []))
         if left:
             name += f'<br><span class="note">left out: {_text(left)}</span>'
-        rows.append([name, *(_number(scene.get(metric)) for metric in metrics), _number(cost)])
+        made = [f"{scene[c]:,}" if scene.get(c) is not None else _number(None) for c in costs]
+        rows.append([name, *(_number(scene.get(metric)) for metric in metrics), *made, _number(cost)])
         classes.append("bad" if failed else "")
-    return "<h2>Scenes</h2>" + _table(["scene", *metrics, "seconds"], rows, classes=classes)
+    return "<h2>Scenes</h2>" + _table(
+        ["scene", *metrics, *({"megabytes": "MB"}.get(c, c) for c in costs), "seconds"], rows, classes=classes
+    )
 
 
 def _pictures(scenes: list[dict[str, Any]]) -> str:

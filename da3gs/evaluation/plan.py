@@ -12,6 +12,7 @@ from da3gs.evaluation.baselines import Baseline, Method
 from da3gs.evaluation.data import EvalScene, Scenes, open_scenes
 from da3gs.evaluation.protocol import Poses, Protocol, Targets, network_size
 from da3gs.evaluation.published import beside, family_of
+from da3gs.evaluation.published_geometry import beside_geometry
 from da3gs.evaluation.report import VIEW_METRICS, digest
 from da3gs.evaluation.splits import Split, parse_split, rule_frames
 from da3gs.photos.naming import shown
@@ -57,12 +58,19 @@ class Plan:
     metrics: tuple[str, ...] = VIEW_METRICS
     """What is measured."""
 
-    def published(self, scenes: int) -> list[dict[str, Any]]:
-        """What others have printed on this split."""
-        protocol = self.protocol
+    def published(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What others have printed on these data, held against what was done."""
+        protocol, settings = self.protocol, self.settings
+        done = [record for record in records if record["status"] == "done"]
+        if settings["task"] != "views":
+            return beside_geometry(
+                settings["task"], self.dataset, poses=protocol.poses, resolution=protocol.resolution, scenes=len(done),
+                frames=max((len(record["frames"]) for record in done), default=0),
+            )  # fmt: skip
         return beside(
-            self.fingerprint, size=protocol.size, targets=protocol.targets, scenes=scenes,
-            undistorted=protocol.undistort,
+            self.fingerprint, size=protocol.size, poses=protocol.poses, targets=protocol.targets, scenes=len(done),
+            left_out=sum(len(record["dropped"]) for record in done), undistorted=protocol.undistort,
+            refine=settings["refine"],
         )  # fmt: skip
 
 

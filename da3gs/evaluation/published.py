@@ -35,6 +35,11 @@ class Published:
     targets: Targets = "given"
     note: str = ""
 
+    @property
+    def poses(self) -> str:
+        """Whether the method was given the context cameras: those who move target cameras were not."""
+        return "given" if self.targets == "given" else "predicted"
+
 
 _DEPTHSPLAT, _SQUARE, _LONG, _DA3 = (256, 448), (252, 252), (540, 960), (270, 480)
 
@@ -123,27 +128,46 @@ def family_of(fingerprint: str) -> Family | None:
 
 
 def beside(
-    fingerprint: str, *, size: tuple[int, int] | None, targets: str, scenes: int, undistorted: bool
+    fingerprint: str,
+    *,
+    size: tuple[int, int] | None,
+    poses: str,
+    targets: str,
+    scenes: int,
+    left_out: int,
+    undistorted: bool,
+    refine: float,
 ) -> list[dict[str, Any]]:
-    """The printed rows of a split, each with what its protocol does otherwise than ours (empty: the same)."""
+    """The printed rows of a split, each with what its protocol does otherwise than ours (empty: the same).
+
+    Args:
+        fingerprint: of the split.
+        size: height and width that ours are scored at.
+        poses: whether ours got the context cameras.
+        targets: where our target cameras come from.
+        scenes: how many of ours are done.
+        left_out: how many of our frames were left out.
+        undistorted: whether ours undid lens distortion.
+        refine: seconds that ours spent on each scene's splats.
+    """
     family = FAMILIES.get(fingerprint)
     found = []
     for row in NUMBERS.get(fingerprint, ()):
         assert family is not None
-        differences = []
-        if size != row.size:
-            ours = "other sizes" if size is None else f"{size[0]}x{size[1]}"
-            differences.append(f"scored at {row.size[0]}x{row.size[1]}, ours at {ours}")
-        if targets != row.targets:
-            differences.append(f"target cameras {row.targets}, ours {targets}")
-        if scenes != SCENES:
-            differences.append(f"{SCENES} scenes, ours {scenes}")
-        if undistorted != family.undistort:
-            differences.append("lens distortion treated otherwise")
+        ours = "other sizes" if size is None else f"{size[0]}x{size[1]}"
+        facts = (
+            (size != row.size, f"scored at {row.size[0]}x{row.size[1]}, ours at {ours}"),
+            (poses != row.poses, f"context cameras {row.poses}, ours {poses}"),
+            (targets != row.targets, f"target cameras {row.targets}, ours {targets}"),
+            (scenes != SCENES, f"{SCENES} scenes, ours {scenes}"),
+            (left_out > 0, f"all frames, ours without {left_out}"),
+            (undistorted != family.undistort, "lens distortion treated otherwise"),
+            (refine > 0 and "optimised" not in row.method, f"one pass, ours refined {refine:g} s a scene"),
+        )
         found.append(
             {
                 "method": row.method, "psnr": row.psnr, "ssim": row.ssim, "lpips": row.lpips, "note": row.note,
-                "differences": differences,
+                "differences": [words for differs, words in facts if differs],
             }
         )  # fmt: skip
     return found

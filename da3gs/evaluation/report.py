@@ -137,17 +137,19 @@ def write_report(folder: Path, report: dict[str, Any], scenes: list[dict[str, An
 
 
 def report_csv(report: dict[str, Any]) -> str:
-    """A row a view; geometry tasks: a row a scene."""
+    """A row a view, or a scene where there are no views; what the scene cost stands beside every score."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     metrics = list(report["mean"])
     views = any(scene.get("views") for scene in report["scenes"])
-    writer.writerow(["scene", "status", *(["index", "name", "context"] if views else []), *metrics])
+    costs = ["splats", "megabytes", "fit_seconds"]
+    writer.writerow(["scene", "status", *(["index", "name", "context"] if views else []), *metrics, *costs])
     for scene in report["scenes"]:
-        rows = scene.get("views") or [None]
-        for view in rows:
-            named = [view["index"], _cell(view["name"]), int(view["context"])] if view else [""] * 3 * views
-            writer.writerow([scene["name"], scene["status"], *named, *((view or scene).get(m) for m in metrics)])
+        cost = [scene.get("splats"), scene.get("megabytes"), scene.get("seconds", {}).get("fit")]
+        for view in scene.get("views") or [None]:
+            named = [view["index"], _cell(view["name"]), int(view.get("context", False))] if view else [""] * 3 * views
+            figures = ((view or scene).get(metric) for metric in metrics)
+            writer.writerow([scene["name"], scene["status"], *named, *figures, *cost])
     return out.getvalue()
 
 

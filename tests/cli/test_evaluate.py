@@ -64,6 +64,7 @@ def test_the_report_has_the_promised_shape(data: Path, tmp_path: Path, capsys: p
     assert (output / "report.csv").read_text().count("\n") == 1 + 8 * 3
     low, high = report["confidence_95"]["psnr"]
     assert low < report["mean"]["psnr"] < high
+    assert (output / "report.csv").read_text().splitlines()[0].endswith(",splats,megabytes,fit_seconds")
 
 
 def test_exit_codes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +103,20 @@ def test_a_run_killed_at_any_moment_goes_on(data: Path, tmp_path: Path) -> None:
     assert {name: after[name] for name in before} == before, "finished scenes are not computed again"
     assert main(["evaluate", *words(data, tmp_path / "whole", *nearest, "--quiet")]) == 0
     assert figures(output) == figures(tmp_path / "whole")
+
+
+def test_what_is_left_of_a_run_killed_at_its_start_stands_in_no_ones_way(data: Path, tmp_path: Path) -> None:
+    """Killed before there was a report: nothing but temporary folders, and an empty folder if it was the user's."""
+    output = tmp_path / "out"
+    (output / ".report.json.abc.999999999.tmp").mkdir(parents=True)
+    (tmp_path / ".out.abc.999999999.tmp" / "out").mkdir(parents=True)
+    flags = ("--baseline", "nearest", "--quiet", "--scenes", "scene-000,scene-001")
+    split = words(data, output, *flags)
+    whole = json.loads((data / "split.json").read_text())
+    (tmp_path / "split.json").write_text(json.dumps({key: whole[key] for key in ("scene-000", "scene-001")}))
+    split[split.index("--split") + 1] = str(tmp_path / "split.json")
+    assert main(["evaluate", *split]) == 0
+    assert sorted(p.name for p in output.iterdir()) == ["report.csv", "report.html", "report.json", "scenes"]
 
 
 def test_a_scene_file_cut_short_is_computed_again(data: Path, tmp_path: Path) -> None:

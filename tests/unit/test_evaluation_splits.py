@@ -10,6 +10,7 @@ import pytest
 
 from da3gs.errors import InputError
 from da3gs.evaluation.published import FAMILIES, NUMBERS, beside
+from da3gs.evaluation.published_geometry import beside_geometry
 from da3gs.evaluation.splits import farthest_views, load_split, parse_split, rule_frames
 from da3gs.evaluation.statistics import confidence_interval, sign_flip_probability, student_quantile
 
@@ -143,15 +144,37 @@ def test_every_kth() -> None:
         rule_frames(split, None, 1, most=3)
 
 
+OURS = {"size": (270, 480), "poses": "given", "targets": "given", "scenes": 140, "left_out": 0, "undistorted": False,
+        "refine": 0.0}  # fmt: skip
+
+
 def test_printed_numbers_name_every_difference() -> None:
-    same = beside("da3-12", size=(270, 480), targets="given", scenes=140, undistorted=False)
+    same = beside("da3-12", **OURS)
     assert [row["differences"] for row in same] == [[]] * 7
     assert same[-1]["psnr"] == 21.33
-    other = beside("da3-12", size=(252, 252), targets="aligned", scenes=3, undistorted=True)
-    assert len(other[0]["differences"]) == 4
-    assert beside("unknown", size=None, targets="given", scenes=140, undistorted=False) == []
-    square = beside("7c3a0725a5a55d30", size=(252, 252), targets="optimised", scenes=140, undistorted=False)
+    other = beside("da3-12", **OURS | {"size": (252, 252), "targets": "aligned", "poses": "predicted", "scenes": 3,
+                                       "left_out": 2, "undistorted": True, "refine": 10.0})  # fmt: skip
+    assert len(other[0]["differences"]) == 7
+    assert beside("unknown", **OURS) == []
+    column = OURS | {"size": (252, 252), "targets": "optimised", "poses": "predicted"}
+    square = beside("7c3a0725a5a55d30", **column)
     assert [row["method"] for row in square if not row["differences"]] == ["Depth Anything 3 giant", "ZipSplat"]
+    posed = beside("7c3a0725a5a55d30", **column | {"poses": "given"})
+    assert [row for row in posed if not row["differences"]] == [], "given poses and moved targets: nobody printed that"
+
+
+def test_printed_geometry_names_every_difference() -> None:
+    same = beside_geometry("pose", "7scenes", poses="predicted", resolution=504, scenes=7, frames=91)
+    assert [row["differences"] for row in same] == [[]] * 9
+    assert (same[-1]["auc3"], same[-1]["auc30"]) == (0.285, 0.868)
+    few = beside_geometry("pose", "dtu", poses="predicted", resolution=252, scenes=1, frames=49)
+    assert [len(row["differences"]) for row in few] == [3] * 9
+    surfaces = beside_geometry("points", "7scenes", poses="given", resolution=504, scenes=7, frames=91)
+    assert {row["note"] for row in surfaces if not row["differences"]} == {"given poses"}
+    assert all(row["differences"] for row in beside_geometry(
+        "points", "scannetpp", poses="given", resolution=504, scenes=20, frames=100))  # fmt: skip
+    assert beside_geometry("points", "dtu", poses="given", resolution=504, scenes=22, frames=49) == []
+    assert beside_geometry("pose", "posed", poses="given", resolution=504, scenes=2, frames=9) == []
 
 
 def test_students_t_against_scipy() -> None:

@@ -32,9 +32,20 @@ def save_glb(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False)
         InputError: a number is not finite, there are no splats, or ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
+    data = glb_bytes(gaussians, path.name)
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def glb_bytes(gaussians: Gaussians, name: str) -> bytes:
+    """What ``save_glb`` writes; ``name`` is what messages call it.
+
+    Raises:
+        InputError: a number is not finite, or there are no splats.
+    """
     if not len(gaussians):
-        raise InputError(f"{path.name} would be empty: there are no splats, and glTF allows no mesh without points")
-    arrays = finite_arrays(gaussians, path.name)
+        raise InputError(f"{name} would be empty: there are no splats, and glTF allows no mesh without points")
+    arrays = finite_arrays(gaussians, name)
     means = (arrays["means"] * np.array([1, -1, -1], np.float32)).astype("<f4")
     shown = (arrays["harmonics"][:, 0] * np.float32(C0) + np.float32(0.5)).clip(0, 1)
     colors = np.concatenate((_linear(shown), arrays["opacities"][:, None].clip(0, 1)), 1)
@@ -43,9 +54,8 @@ def save_glb(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False)
     binary = _chunk(data, _BIN, b"\0")
     size = 12 + len(content) + len(binary)
     if size >= 2**32:
-        raise InputError(f"{path.name} would be {size} bytes; a .glb holds less than 4 GiB: use --budget")
-    with atomic_file(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(struct.pack("<4sII", b"glTF", 2, size) + content + binary)
+        raise InputError(f"{name} would be {size} bytes; a .glb holds less than 4 GiB: use --budget")
+    return struct.pack("<4sII", b"glTF", 2, size) + content + binary
 
 
 def _document(means: np.ndarray, size: int) -> dict[str, object]:

@@ -11,7 +11,9 @@ from da3gs._progress import Progress, silent
 from da3gs._scene_write import ply_lines, scene_frames, vertical_axis, write_cameras
 from da3gs.errors import InputError
 from da3gs.formats import POINTS_SUFFIX, SPLAT_SUFFIXES, save_gaussians
+from da3gs.formats._quantising import finite_arrays
 from da3gs.formats.compressed_ply import compressed_ply_size, save_compressed_ply
+from da3gs.formats.glb import glb_bytes
 from da3gs.formats.html import html_bytes, save_html
 from da3gs.formats.ply import header_bytes, property_names, save_ply
 from da3gs.formats.spz import spz_bytes
@@ -101,7 +103,11 @@ class Prepared:
 
     @property
     def megabytes(self) -> float | None:
-        """How large the file will be; None for a folder."""
+        """How large the file will be; None for a folder.
+
+        Raises:
+            InputError: the format cannot hold these splats.
+        """
         return None if self.suffix == "/" else _file_bytes(self.content, self.suffix, self.output) / 1e6
 
     def write(self) -> int:
@@ -218,7 +224,11 @@ def _room(content: Scene | BareSplats, suffix: str, output: Path, max_mb: float)
 
 
 def _file_bytes(content: Scene | BareSplats, suffix: str, output: Path) -> int:
-    """The size of the file, to the byte; of a ``.glb`` a little more."""
+    """The size of the file.
+
+    Raises:
+        InputError: the format cannot hold these splats.
+    """
     gaussians, name = content.gaussians, output.name
     count, bands = len(gaussians), gaussians.harmonics.shape[-2]
     comments = content.comments() if isinstance(content, BareSplats) else _comments(content)
@@ -226,14 +236,16 @@ def _file_bytes(content: Scene | BareSplats, suffix: str, output: Path) -> int:
         case ".ply":
             return len(header_bytes(count, property_names(bands), comments)) + count * 4 * (14 + 3 * bands)
         case ".compressed.ply":
+            finite_arrays(gaussians, name)
             return compressed_ply_size(count, bands, comments)
         case ".splat":
+            finite_arrays(gaussians, name)
             return 32 * count
         case ".spz":
             return len(spz_bytes(gaussians, name))
         case ".html":
             return len(html_bytes(gaussians, name, title=output.stem, **_page(content)))
-    return 1500 + 28 * count
+    return len(glb_bytes(gaussians, name))
 
 
 def _page(content: Scene | BareSplats) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import nn
 
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
@@ -25,10 +25,9 @@ from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
-from da3gs.pipeline.assemble import Assembled, assembled_views, joined
-from da3gs.pipeline.clean import NO_LIMITS, Limits, cleaned, kept_splats, parse_photos
-from da3gs.pipeline.contradict import contradicted
+from da3gs.pipeline.assemble import Assembled
 from da3gs.pipeline.frame import upright_frame
+from da3gs.pipeline.keep import kept_splats_of
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.matches import sharp_photos
 from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
@@ -40,7 +39,7 @@ from da3gs.pipeline.refine import refined
 from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, Up, split_holdout
 from da3gs.pipeline.sfm import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
-from da3gs.pipeline.upstream import cropped_to_smallest, official_pruning, official_render_cameras
+from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.scene import Provenance, Scene, far_offset
 from da3gs.views import Views
 
@@ -235,7 +234,7 @@ def _reconstruct(
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
     with watch("splats"), tight_memory():
-        kept, dropped = _kept(result, views, settings)
+        kept, dropped = kept_splats_of(result, views, settings)
         found = len(kept.gaussians)
         if not settings.upstream:
             kept = _bounded(kept, result, settings)
@@ -292,63 +291,6 @@ def _resized(cam_to_world: Float[np.ndarray, "V 4 4"], factor: float) -> Float[n
     resized = cam_to_world.copy()
     resized[:, :3, 3] *= factor
     return resized
-
-
-def _kept(result: Placed, views: Views, settings: Settings) -> tuple[Assembled, dict[str, int]]:
-    """The splats that stay, cleaned view by view, and how many went for which reason."""
-    parts, dropped, count = [], dict[str, int](), 0
-    limits = _limits(settings, views)
-    alone = None if limits is None else dataclasses.replace(limits, outliers=None)
-    exact = limits is not None and not settings.upstream and result.poses == "given"
-    against = contradicted(result.depth, result.cameras, views).cpu() if exact else None
-    for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky)):
-        keep, reasons = _cleaned(candidates, result, view, alone, settings)
-        if against is not None:
-            h, w = views.sizes[view]
-            bad = against[view, :h, :w].flatten()[candidates.provenance.pixel.long()] & ~candidates.provenance.sky
-            reasons["contradicted"] = int((keep & bad).sum())
-            keep = keep & ~bad
-        parts.append(candidates.masked(keep))
-        count += len(keep)
-        dropped = {reason: dropped.get(reason, 0) + number for reason, number in reasons.items()}
-    kept = joined(parts)
-    if limits is not None and limits.outliers is not None:
-        keep, _ = cleaned(kept.gaussians, kept.provenance, dataclasses.replace(NO_LIMITS, outliers=limits.outliers))
-        dropped["outliers"] = int((~keep).sum())
-        kept = kept.masked(keep)
-    if not len(kept.gaussians):
-        why = ", ".join(f"{reason} {number}" for reason, number in dropped.items() if number)
-        raise InputError(f"none of {count} splats is left ({why}); loosen the cleaning or use --no-clean")
-    return kept, dropped
-
-
-def _limits(settings: Settings, views: Views) -> Limits | None:
-    """The bounds, with the photos by position."""
-    limits = settings.limits
-    if limits is None or settings.photos is None:
-        return limits
-    return dataclasses.replace(limits, views=parse_photos(settings.photos, views.names))
-
-
-def _cleaned(
-    candidates: Assembled, result: Placed, view: int, limits: Limits | None, settings: Settings
-) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
-    """Which of a view's splats stay: ours by the cleaning rules, the official head's with ``--upstream`` by the
-    official ones."""
-    provenance = candidates.provenance
-    if settings.upstream and settings.clean and result.gaussians is not None:
-        pruned = official_pruning(result.depth[view : view + 1]).cpu()
-        keep, dropped = kept_splats(candidates.gaussians, wanted=candidates.wanted, limits=None)
-        return keep & pruned, {**dropped, "official": int((keep & ~pruned).sum())}
-    return kept_splats(
-        candidates.gaussians,
-        wanted=candidates.wanted,
-        confidence=provenance.confidence.float(),
-        edge=provenance.edge.float(),
-        sky=provenance.sky,
-        view=provenance.view,
-        limits=limits,
-    )
 
 
 def _bounded(kept: Assembled, result: Placed, settings: Settings) -> Assembled:

@@ -232,6 +232,7 @@ def _blend_one(splat, records, boxes, features, channels, left, top, state, plan
 @inline
 @typing.no_type_check
 def finished(state, planes) -> bool:
+    """Whether no light gets through any pixel of a tile."""
     for block in range(BLOCKS):  # noqa: SIM110 (numba knows no generator expressions)
         if any_of(above(load(state, block * planes), _ZERO)):
             return False

@@ -70,9 +70,9 @@ class Page:
         self.wire = wire
         self.first = self.hear("ready")
 
-    def hear(self, *states: str) -> dict[str, Any]:
+    def hear(self, *states: str, seconds: float = 30) -> dict[str, Any]:
         while True:
-            message = json.loads(self.wire.recv(timeout=30))
+            message = json.loads(self.wire.recv(timeout=seconds))
             if message["state"] in states:
                 return message  # type: ignore[no-any-return]
 

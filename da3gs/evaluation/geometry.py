@@ -18,9 +18,10 @@ from da3gs.checkpoints import ModelCard
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Method
 from da3gs.evaluation.fusion import DepthMap, fuse, sampled
-from da3gs.evaluation.geometry_data import RULES, SAMPLES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
+from da3gs.evaluation.geometry_data import RULES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
+from da3gs.evaluation.geometry_files import SAMPLES
 from da3gs.evaluation.plan import Asked, Plan, chosen_scenes
-from da3gs.evaluation.protocol import Picture, Protocol, camera_of, picture_of, scene_input
+from da3gs.evaluation.protocol import Picture, Protocol, camera_of, scene_input, split_pictures
 from da3gs.evaluation.report import digest
 from da3gs.evaluation.robust import robust_similarity
 from da3gs.geometry.projection import rigid_inverse
@@ -97,6 +98,8 @@ def _checked(asked: Asked, true: TrueScene, key: str, rules: Rules) -> tuple[tup
     if asked.task == "points" and true.points is None and true.depth is None:
         raise InputError(f"{key} has no true surface; --task points needs DTU's, ETH3D's, 7Scenes' or ScanNet++'s")
     frames = drawn(list(range(0, len(true.scene), rules.every)), asked.context or MOST_FRAMES)
+    if rules.first in frames:
+        frames = [rules.first, *(frame for frame in frames if frame != rules.first)]
     if len(frames) < 2 and asked.task == "pose":
         raise InputError(f"{key} has {len(frames)} frame, and poses are measured between frames; give more")
     return tuple(frames), ()
@@ -126,15 +129,18 @@ def _rules(task: str, dataset: str, poses: str, rules: Rules, protocol: Protocol
             lines.append("per image, then per scene: AbsRel, SqRel, delta1; aligned by nothing, the ratio of medians, "
                          "a least-squares scale, or scale and shift")  # fmt: skip
         case "points":
-            cameras = "given cameras, depth times the Umeyama scale" if poses == "given" else (
+            cameras = "given cameras, depth times the ratio of the cameras' spreads" if poses == "given" else (
                 "predicted cameras laid on the true ones by a similarity (RANSAC over half the cameras, seed 42)"
             )  # fmt: skip
             lines.append(
-                f"{cameras}; depth fused at the network's size, voxel {rules.voxel:.4g}, truncation "
+                f"{cameras}; depth (where the true depth maps, if there are any, know it) fused at the network's size, "
+                f"voxel {rules.voxel:.4g}, truncation "
                 f"{rules.truncation:.4g}; {SAMPLES} points on the mesh, one a cube of {rules.thinning:.4g}; "
                 f"precision and recall at {rules.distance:g}"
             )
-    return [*lines, rules.note] if rules.note and task == "points" else lines
+    if rules.first:
+        lines.append(f"photo {rules.first} first")
+    return [*lines, rules.note] if rules.note and (task == "points" or dataset != "dtu") else lines
 
 
 def score_geometry(
@@ -154,25 +160,35 @@ def score_geometry(
     """
     kind = cast(Dataset, dataset)
     true = open_true_scenes(Path(root), kind)[key]()
-    pictures = [picture_of(true.scene, index, protocol) for index in frames]
+    read = split_pictures(true.scene, frames, frames, protocol)
+    pictures = list(read.context)
+    dropped = [{**left, "role": "frame"} for left in read.dropped if left["role"] == "context"]
+    frames = tuple(picture.index for picture in pictures)
+    if len(frames) < 2 and task == "pose":
+        raise InputError(f"{key} has one photo that can be read, and poses are measured between photos")
     views = scene_input(key, pictures, protocol, poses=protocol.poses == "given").context.views
     start = time.perf_counter()
     with torch.inference_mode():
         result = predict(model.network, views, method.settings()).to("cpu")
     seconds = time.perf_counter() - start
     cameras = _stacked([camera_of(p) for p in pictures])
+    extra: dict[str, Any] = {}
     match task:
         case "pose":
             errors = relative_pose_errors(result.cameras.world_to_cam.double(), cameras.world_to_cam)
             figures: dict[str, Any] = pose_auc(*errors)
         case "depth":
-            figures = _depth_figures(result, views, true, frames)
+            rows = _depth_rows(result, views, true, frames)
+            names = METRICS["depth"]
+            figures = {name: sum(row[name] for row in rows) / len(rows) for name in names}
+            extra["views"] = [{**row, **{name: round(row[name], 6) for name in names}} for row in rows]
         case _:
             rules = RULES[kind]
             assert rules is not None
             figures = _point_figures(result, views, cameras, true, frames, rules, given=protocol.poses == "given")
     figures = {name: round(float(value), 6) if np.isfinite(value) else None for name, value in figures.items()}
-    return {"name": key, "status": "done", "frames": list(frames), **figures, "seconds": {"fit": round(seconds, 3)}}
+    facts = {"name": key, "status": "done", "frames": list(frames), "dropped": dropped}
+    return {**facts, **figures, "seconds": {"fit": round(seconds, 3)}, **extra}
 
 
 def _stacked(cameras: list[Cameras]) -> Cameras:
@@ -184,10 +200,10 @@ def _stacked(cameras: list[Cameras]) -> Cameras:
     )
 
 
-def _depth_figures(result: Placed, views: Views, true: TrueScene, frames: tuple[int, ...]) -> dict[str, float]:
-    """Means over the images of every metric under every alignment."""
+def _depth_rows(result: Placed, views: Views, true: TrueScene, frames: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Every metric under every alignment, a row an image; images without any true depth have none."""
     assert true.depth is not None
-    rows: dict[str, list[float]] = {}
+    rows: list[dict[str, Any]] = []
     for i, index in enumerate(frames):
         truth = true.depth(index)
         h, w = views.sizes[i]
@@ -196,13 +212,14 @@ def _depth_figures(result: Placed, views: Views, true: TrueScene, frames: tuple[
         valid = (truth > 0) & np.isfinite(grown) & (grown > 0)
         if not valid.any():
             continue
+        row: dict[str, Any] = {"index": index, "name": true.scene.names[index]}
         for alignment in ALIGNMENTS:
             errors = depth_errors(_tensor(grown), _tensor(truth), torch.from_numpy(valid), alignment=alignment)
-            for name, value in errors.items():
-                rows.setdefault(f"{name}_{alignment}", []).append(value)
+            row |= {f"{name}_{alignment}": value for name, value in errors.items()}
+        rows.append(row)
     if not rows:
         raise InputError(f"{true.scene.key} has no pixel with true depth in the frames that are used")
-    return {name: sum(values) / len(values) for name, values in rows.items()}
+    return rows
 
 
 def _tensor(array: Float[np.ndarray, "H W"]) -> Float[Tensor, "H W"]:
@@ -225,6 +242,9 @@ def _point_figures(
     for i in range(len(frames)):
         h, w = views.sizes[i]
         keep = np.ones((h, w), bool) if placed.sky is None else ~placed.sky[i, :h, :w].numpy()
+        if true.depth is not None:  # as in the official code, only what the sensor knows is compared
+            known = (true.depth(frames[i]) > 0).astype(np.uint8)
+            keep = keep & (cv2.resize(known, (w, h), interpolation=cv2.INTER_NEAREST) > 0)
         maps.append(_map(placed.depth[i, :h, :w].numpy(), keep, placed.cameras[i], rules))
     points = thinned_points(
         sampled(fuse(maps, voxel=rules.voxel, truncation=rules.truncation), SAMPLES), rules.thinning

@@ -15,7 +15,8 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.evaluate import evaluate
 from da3gs.evaluation.geometry import drawn
-from da3gs.evaluation.geometry_data import dataset_of, open_true_scenes, read_pfm, surface_points
+from da3gs.evaluation.geometry_data import dataset_of, open_true_scenes
+from da3gs.evaluation.geometry_files import read_mvsnet_camera, read_pfm, surface_points
 from da3gs.evaluation.robust import robust_similarity
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
@@ -212,9 +213,73 @@ def test_depth_tasks(tmp_path: Path, layout: str) -> None:
     report = evaluate(LAYOUTS[layout](tmp_path / "data"), task="depth", model=Knows(unit), resolution=WIDTH)
     assert report["mean"]["absrel_none"] < 2e-3
     assert report["mean"]["delta1_median"] == 1
+    views = report["scenes"][0]["views"]
+    assert [view["index"] for view in views] == report["scenes"][0]["frames"]
+    assert np.mean([view["absrel_none"] for view in views]) == pytest.approx(report["mean"]["absrel_none"], abs=1e-6)
     assert set(report["mean"]) == {
         f"{m}_{a}" for m, a in itertools.product(("absrel", "sqrel", "delta1"), ("none", "median", "scale", "affine"))
     }
+
+
+def test_one_sequence_of_seven_scenes_and_its_mesh(tmp_path: Path) -> None:
+    """The official benchmark takes the second sequence of stairs and the first of the others."""
+    root = seven_scenes(tmp_path / "data")
+    (root / "wall").rename(root / "stairs")
+    (root / "stairs" / "seq-01").rename(root / "stairs" / "seq-02")
+    (root / "stairs" / "seq-01").mkdir()
+    write_ply(root / "meshes" / "stairs.ply", wall_points())
+    scenes = open_true_scenes(root, "7scenes")
+    assert list(scenes) == ["stairs"]
+    scene = scenes["stairs"]()
+    assert len(scene.scene) == 11 * COUNT
+    assert scene.points is not None
+    assert len(scene.points()) == len(wall_points())
+
+
+def test_photos_that_the_official_benchmark_leaves_out_of_eth3d(tmp_path: Path) -> None:
+    root = eth3d(tmp_path / "data")
+    (root / "wall").rename(root / "relief")
+    model = root / "relief" / "dslr_calibration_undistorted" / "images.txt"
+    model.write_text(model.read_text().replace("DSC_0002.png", "DSC_0430.JPG"))
+    assert len(open_true_scenes(root, "eth3d")["relief"]().scene) == COUNT - 1
+    write_ply(root / "relief" / "combined_mesh.ply", wall_points()[:7])
+    points = open_true_scenes(root, "eth3d")["relief"]().points
+    assert points is not None
+    assert len(points()) == 7, "the surface that the official benchmark made goes first"
+
+
+def test_the_other_copies_of_dtu(tmp_path: Path) -> None:
+    """The pose task's folders of 64 photos; MVSNet's training copy, whose cameras are for a quarter of the size."""
+    root = dtu(tmp_path / "data")
+    plain = open_true_scenes(root, "dtu")["scan7"]().scene
+    whole = plain.read(2, True).intrinsics
+    (root / "Cameras" / "train").mkdir()
+    for file in sorted((root / "Cameras").glob("*.txt")):
+        head, tail = file.read_text().split("intrinsic\n")
+        quarter = [float(n) / 4 if i < 6 else float(n) for i, n in enumerate(tail.split()[:9])]
+        (root / "Cameras" / "train" / file.name).write_text(f"{head}intrinsic\n{' '.join(map(str, quarter))}")
+    (root / "Rectified" / "scan7").rename(root / "Rectified" / "scan7_train")
+    small = open_true_scenes(root, "dtu")["scan7"]()
+    np.testing.assert_allclose(small.scene.read(2, True).intrinsics, whole)
+    assert small.depth is not None
+    shots = tmp_path / "sixty-four"
+    (shots / "scans" / "scan7" / "image").mkdir(parents=True)
+    for i, photo_file in enumerate(sorted((root / "Rectified" / "scan7_train").iterdir())):
+        photo_file.rename(shots / "scans" / "scan7" / "image" / f"{i:08d}.png")
+    (root / "Cameras").rename(shots / "Cameras")
+    assert dataset_of(shots, "auto") == "dtu"
+    again = open_true_scenes(shots, "dtu")["scan7"]().scene
+    np.testing.assert_allclose(again.cam_to_world, plain.cam_to_world)
+
+
+def test_missing_photos_are_left_out_of_geometry_too(tmp_path: Path) -> None:
+    root = dtu(tmp_path / "data")
+    (root / "Rectified" / "scan7" / "rect_003_3_r5000.png").write_bytes(b"broken")
+    scene = evaluate(root, task="pose", model=Knows(MM), resolution=WIDTH)["scenes"][0]
+    assert scene["status"] == "done"
+    assert scene["frames"] == [0, 1, 3, 4, 5]
+    assert [(left["index"], left["role"]) for left in scene["dropped"]] == [(2, "frame")]
+    assert scene["auc3"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_what_the_data_cannot_tell_is_refused(tmp_path: Path) -> None:
@@ -239,6 +304,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "no.ply").write_bytes(b"plx")
     with pytest.raises(InputError, match=r"no\.ply"):
         surface_points(tmp_path / "no.ply")
+    (tmp_path / "flat_cam.txt").write_text("extrinsic\n" + "0 " * 16 + "\nintrinsic\n" + "1 " * 9)
+    with pytest.raises(InputError, match=r"flat_cam\.txt holds no rotation"):
+        read_mvsnet_camera(tmp_path / "flat_cam.txt")
     root = eth3d(tmp_path / "data")
     project = root / "wall" / "dslr_scan_eval" / "scan_alignment.mlp"
     project.write_text(project.read_text().replace('filename="scan1.ply"', 'filename="../../../secret.ply"'))

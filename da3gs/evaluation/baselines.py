@@ -166,6 +166,7 @@ class ModelSplats:
             megabytes=round(4e-6 * count * (14 + 3 * made.gaussians.harmonics.shape[-2]), 3),
             cameras=made.cameras,
             offset=made.offset,
+            refinement=made.record.get("refinement"),
         )
 
 

@@ -94,6 +94,7 @@ def score_views(
         "splats": fitted.splats,
         "megabytes": fitted.megabytes,
         "seconds": {"fit": round(fit_seconds, 3), "render": round(sum(view.seconds for view in views), 3)},
+        "refinement": getattr(fitted, "refinement", None),
         "views": [
             {"index": view.picture.index, "name": view.picture.name, **view.scores, "context": view.context}
             for view in views

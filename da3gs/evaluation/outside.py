@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ class FittedSplats:
     megabytes: float | None
     cameras: Cameras | None = None
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    refinement: dict[str, Any] | None = None
+    """What came of --refine: steps, seconds, PSNR of the context before and after."""
 
     def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
         """The splats seen by the camera."""

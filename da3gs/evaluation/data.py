@@ -78,11 +78,16 @@ class Scenes(Mapping[str, EvalScene]):
         return len(self._openers)
 
 
-def open_scenes(root: Path | str) -> Scenes:
+def open_scenes(root: Path | str, *, covering: tuple[int, int] | None = None) -> Scenes:
     """The scenes of a root.
 
     A folder that is itself one scene (transforms.json, COLMAP, photos), a zip or a video is one scene under its own
     name; a folder of scenes or of ``.torch`` chunks is as many as it holds.
+
+    Args:
+        root: where they are.
+        covering: height and width that pictures will be scaled to: of copies in several sizes, as DL3DV has them, the
+            smallest that is as large is read.
 
     Raises:
         InputError: there is no such path, or nothing in it can be used.
@@ -92,7 +97,7 @@ def open_scenes(root: Path | str) -> Scenes:
     if not root.exists():
         raise InputError(f"{shown(str(root))} does not exist; check the path")
     if root.suffix == ".torch" or (root.is_dir() and not _is_scene(root) and _holds_scenes(root, 0)):
-        found = open_dl3dv(root)
+        found = open_dl3dv(root, covering=covering)
         return Scenes({key: functools.partial(_posed, found, key) for key in found}, title=title)
     collection = collected([root], views=None, fps=None, progress=silent)
     key = _key(root)

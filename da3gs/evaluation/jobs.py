@@ -84,7 +84,7 @@ def _run(job: Job, given: Given) -> Scored:
         assert model is not None
         record = score_geometry(job.task, job.dataset, job.root, job.key, job.context, job.protocol, model, job.method)
         return Scored(record=record, images={})
-    pictures = split_pictures(_scenes(job.root)[job.key], job.context, job.target, job.protocol)
+    pictures = split_pictures(_scenes(job.root, job.protocol.size)[job.key], job.context, job.target, job.protocol)
     return score_views(
         job.key,
         pictures,
@@ -105,8 +105,8 @@ def _model(name: str, method: Method) -> LoadedModel:
 
 
 @functools.lru_cache(maxsize=2)
-def _scenes(root: str) -> Scenes:
-    return open_scenes(root)
+def _scenes(root: str, size: tuple[int, int] | None) -> Scenes:
+    return open_scenes(root, covering=size)
 
 
 def run_here(jobs: Sequence[Job], given: Given) -> Iterator[Scored]:

@@ -90,6 +90,7 @@ def score_views(
         "targets": len(views),
         "targets_among_context": sum(view.context for view in views),
         "context": [picture.index for picture in context],
+        "smallest_photo": list(min(picture.stored for picture in (*context, *targets))),
         "dropped": list(pictures.dropped),
         "splats": fitted.splats,
         "megabytes": fitted.megabytes,

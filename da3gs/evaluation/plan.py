@@ -67,10 +67,14 @@ class Plan:
                 settings["task"], self.dataset, poses=protocol.poses, resolution=protocol.resolution, scenes=len(done),
                 frames=max((len(record["frames"]) for record in done), default=0),
             )  # fmt: skip
+        size = protocol.size
+        enlarged = size is not None and any(
+            stored < wanted for record in done for stored, wanted in zip(record["smallest_photo"], size, strict=True)
+        )
         return beside(
-            self.fingerprint, size=protocol.size, poses=protocol.poses, targets=protocol.targets, scenes=len(done),
+            self.fingerprint, size=size, poses=protocol.poses, targets=protocol.targets, scenes=len(done),
             left_out=sum(len(record["dropped"]) for record in done), undistorted=protocol.undistort,
-            refine=settings["refine"],
+            refine=settings["refine"], enlarged=enlarged,
         )  # fmt: skip
 
 

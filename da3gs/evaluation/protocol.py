@@ -96,6 +96,8 @@ class Picture:
     """In pixels of this size, float64."""
     cam_to_world: Float[np.ndarray, "4 4"] | None
     """The given pose, float64."""
+    stored: tuple[int, int] = (0, 0)
+    """Height and width of the photo before it was resized."""
 
     @property
     def tensor(self) -> Float[Tensor, "H W 3"]:
@@ -124,8 +126,8 @@ def picture_of(scene: EvalScene, index: int, protocol: Protocol) -> Picture:
         InputError: its photo is missing or broken.
     """
     frame = scene.read(index, protocol.undistort)
+    height, width = frame.image.shape[:2]
     if protocol.size is None:
-        height, width = frame.image.shape[:2]
         steps = sizing_steps(height, width, resolution=protocol.resolution)
         known = frame.intrinsics
         frame = Frame(
@@ -142,6 +144,7 @@ def picture_of(scene: EvalScene, index: int, protocol: Protocol) -> Picture:
         mask=None if frame.mask is None or frame.mask.all() else frame.mask,
         intrinsics=frame.intrinsics,
         cam_to_world=None if scene.cam_to_world is None else scene.cam_to_world[index],
+        stored=(height, width),
     )
 
 

@@ -137,6 +137,7 @@ def beside(
     left_out: int,
     undistorted: bool,
     refine: float,
+    enlarged: bool,
 ) -> list[dict[str, Any]]:
     """The printed rows of a split, each with what its protocol does otherwise than ours (empty: the same).
 
@@ -149,6 +150,7 @@ def beside(
         left_out: how many of our frames were left out.
         undistorted: whether ours undid lens distortion.
         refine: seconds that ours spent on each scene's splats.
+        enlarged: whether any of our photos was smaller than it is scored at.
     """
     family = FAMILIES.get(fingerprint)
     found = []
@@ -161,6 +163,7 @@ def beside(
             (targets != row.targets, f"target cameras {row.targets}, ours {targets}"),
             (scenes != SCENES, f"{SCENES} scenes, ours {scenes}"),
             (left_out > 0, f"all frames, ours without {left_out}"),
+            (enlarged, "photos made smaller, ours enlarged"),
             (undistorted != family.undistort, "lens distortion treated otherwise"),
             (refine > 0 and "optimised" not in row.method, f"one pass, ours refined {refine:g} s a scene"),
         )

@@ -33,7 +33,7 @@ from da3gs.formats.transforms import check_rigid, load_transforms
 from da3gs.photos.folders import stays_inside
 from da3gs.photos.images import Unreadable, decode_picture, read_header, read_picture
 from da3gs.photos.naming import shown
-from da3gs.photos.posed import photo_of, portable
+from da3gs.photos.posed import copies_of, portable
 from da3gs.photos.undistort import undistorted
 
 _PLACES = ("transforms.json", "nerfstudio/transforms.json")
@@ -127,8 +127,13 @@ class PosedScenes:
         return len(self._openers)
 
 
-def open_dl3dv(root: Path | str) -> PosedScenes:
+def open_dl3dv(root: Path | str, *, covering: tuple[int, int] | None = None) -> PosedScenes:
     """The scenes of a DL3DV-style root, of one scene folder, of a chunk or of a folder of chunks.
+
+    Args:
+        root: where they are.
+        covering: height and width that pictures will be scaled to; of photos that are there in several sizes
+            (``images_4`` beside ``images_8``) the smallest that is as large is read. By default the largest.
 
     Raises:
         InputError: there is no such path, it holds no scene, or a chunk or an index is broken.
@@ -143,23 +148,24 @@ def open_dl3dv(root: Path | str) -> PosedScenes:
             raise InputError(f"{title} is no .torch chunk; give a folder of scenes or a chunk")
         _add_chunk(openers, root)
     else:
-        _look(root.resolve() if not root.name else root, openers, 0)
+        _look(root.resolve() if not root.name else root, openers, 0, covering)
     if not openers:
         raise InputError(f"{title} holds neither scenes with a transforms.json nor .torch chunks; check the path")
     return PosedScenes(openers, title=title)
 
 
-def transforms_scene(path: Path, key: str | None = None) -> PosedScene:
-    """The frames of a ``transforms.json``, in the file's order.
+def transforms_scene(path: Path, key: str | None = None, covering: tuple[int, int] | None = None) -> PosedScene:
+    """The frames of a ``transforms.json``, in the file's order; ``covering`` as in ``open_dl3dv``.
 
     Raises:
         InputError: the file is broken, or a path in it leads out of its folder.
     """
     root, label = path.parent, shown(path.name)
     frames = load_transforms(path).frames
-    photos = [photo_of(root, frame.file_path, f"{label}, frame {i}") for i, frame in enumerate(frames)]
+    photos = [copies_of(root, frame.file_path, f"{label}, frame {i}") for i, frame in enumerate(frames)]
     lenses: list[Lens] = []
-    for index, (frame, photo) in enumerate(zip(frames, photos, strict=True)):
+    for index, (frame, copies) in enumerate(zip(frames, photos, strict=True)):
+        photo = copies[0] if copies else None
         try:
             sized = "w" in frame.numbers and "h" in frame.numbers
             header = None if sized or photo is None else read_header(photo)
@@ -168,10 +174,9 @@ def transforms_scene(path: Path, key: str | None = None) -> PosedScene:
             raise InputError(f"{label}, frame {index}: {problem}") from problem
 
     def read(index: int) -> np.ndarray:
-        photo = photos[index]
-        if photo is None:
+        if not photos[index]:
             raise Unreadable("is missing")
-        image = read_picture(photo, upright=False).image
+        image = read_picture(_smallest(photos[index], covering), upright=False).image
         if not lenses[index].fits(image.shape[0], image.shape[1]):
             size = f"{image.shape[1]}x{image.shape[0]}"
             raise Unreadable(f"is {size}, but its camera is for {lenses[index].width}x{lenses[index].height}")
@@ -188,7 +193,19 @@ def transforms_scene(path: Path, key: str | None = None) -> PosedScene:
     )
 
 
-def _look(folder: Path, openers: dict[str, Callable[[], PosedScene]], depth: int) -> None:
+def _smallest(copies: Sequence[Path], covering: tuple[int, int] | None) -> Path:
+    """The smallest copy of a photo that is as large as what will be made of it; the first where none is."""
+    if covering is not None:
+        for copy in reversed(copies[1:]):
+            header = read_header(copy)
+            if header.height >= covering[0] and header.width >= covering[1]:
+                return copy
+    return copies[0]
+
+
+def _look(
+    folder: Path, openers: dict[str, Callable[[], PosedScene]], depth: int, covering: tuple[int, int] | None
+) -> None:
     """Scenes in a folder and below it; a name that is taken already is passed over."""
     for place in _PLACES:
         file = folder / place
@@ -200,7 +217,7 @@ def _look(folder: Path, openers: dict[str, Callable[[], PosedScene]], depth: int
                 raise InputError(f"{shown(name)}/transforms.json is a link that leads out; put the file itself there")
             if not SCENE_KEY.fullmatch(name):
                 raise InputError(f"the scene folder {shown(name)} must be named with letters, digits, '.', '_' and '-'")
-            openers.setdefault(name, functools.partial(transforms_scene, file, name))
+            openers.setdefault(name, functools.partial(transforms_scene, file, name, covering))
             return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -210,7 +227,7 @@ def _look(folder: Path, openers: dict[str, Callable[[], PosedScene]], depth: int
     if depth < _DEEPEST:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                _look(Path(entry.path), openers, depth + 1)
+                _look(Path(entry.path), openers, depth + 1, covering)
 
 
 def _add_chunks(openers: dict[str, Callable[[], PosedScene]], folder: Path, names: Sequence[str]) -> None:

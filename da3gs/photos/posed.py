@@ -88,6 +88,11 @@ def inside(root: Path, written: str, where: str) -> Path:
 
 def photo_of(root: Path, written: str, where: str) -> Path | None:
     """Where a photo lies: as written, with a suffix added, or in a folder of smaller copies."""
+    return next(iter(copies_of(root, written, where)), None)
+
+
+def copies_of(root: Path, written: str, where: str) -> tuple[Path, ...]:
+    """Where a photo lies, and then its smaller copies, if there are any."""
     relative = portable(written)
     first = inside(root, relative, where)
     parts = Path(relative).parts
@@ -95,15 +100,17 @@ def photo_of(root: Path, written: str, where: str) -> Path | None:
     if "images" in parts[:-1]:
         at = parts.index("images")
         variants += [str(Path(*parts[:at], folder, *parts[at + 1 :])) for folder in _SMALLER]
+    suffixes = () if first.suffix.lower() in PHOTO_SUFFIXES else sorted(PHOTO_SUFFIXES)
+    found = []
     for variant in variants:
         path = inside(root, variant, where)
         if os.path.lexists(path) and not path.is_dir():
-            return path
-        if first.suffix.lower() not in PHOTO_SUFFIXES:
-            for suffix in sorted(PHOTO_SUFFIXES):
-                if os.path.lexists(f"{path}{suffix}"):
-                    return inside(root, f"{variant}{suffix}", where)
-    return None
+            found.append(path)
+            continue
+        suffix = next((s for s in suffixes if os.path.lexists(f"{path}{s}")), None)
+        if suffix is not None:
+            found.append(inside(root, f"{variant}{suffix}", where))
+    return tuple(found)
 
 
 def colmap_photos(folder: Path, model_folder: Path) -> Collection:

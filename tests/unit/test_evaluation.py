@@ -17,7 +17,7 @@ import da3gs
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.compare import compare
-from da3gs.evaluation.data import Frame
+from da3gs.evaluation.data import Frame, open_scenes
 from da3gs.evaluation.evaluate import evaluate
 from da3gs.evaluation.html import report_html
 from da3gs.evaluation.novel_views import error_map
@@ -230,6 +230,22 @@ def test_a_published_size_renders_targets_at_full_size(root: Path) -> None:
     report = run(root, size=(60, 110), resolution=None)
     assert report["settings"]["network_size"] == [56, 98]
     assert report["settings"]["size"] == [60, 110]
+
+
+def test_the_stored_copy_that_covers_the_size_is_read(root: Path) -> None:
+    """DL3DV has photos in several sizes; scaled from a much larger one they would look otherwise."""
+    folder = root / "scene-000" / "nerfstudio"
+    for photo in (folder / "images").iterdir():
+        for name, (width, height), shade in (("images_4", (112, 84), 90), ("images_8", (56, 42), 30)):
+            (folder / name).mkdir(exist_ok=True)
+            Image.new("RGB", (width, height), (shade,) * 3).save(folder / name / photo.name)
+    for size, shade, smallest in (((42, 56), 30, (42, 56)), ((48, 64), 90, (84, 112)), (None, None, (84, 112))):
+        scene = open_scenes(root, covering=size)["scene-000"]
+        pixels = scene.read(0, True).image
+        assert shade is None or (pixels == shade).all()
+        assert pixels.shape[:2] == smallest
+    report = run(root, size=(60, 100), baseline="nearest")
+    assert report["scenes"][0]["smallest_photo"] == [84, 112]
 
 
 def test_intrinsics_follow_through_crop_and_resize() -> None:

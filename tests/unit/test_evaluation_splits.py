@@ -145,16 +145,16 @@ def test_every_kth() -> None:
 
 
 OURS = {"size": (270, 480), "poses": "given", "targets": "given", "scenes": 140, "left_out": 0, "undistorted": False,
-        "refine": 0.0}  # fmt: skip
+        "refine": 0.0, "enlarged": False}  # fmt: skip
 
 
 def test_printed_numbers_name_every_difference() -> None:
     same = beside("da3-12", **OURS)
     assert [row["differences"] for row in same] == [[]] * 7
     assert same[-1]["psnr"] == 21.33
-    other = beside("da3-12", **OURS | {"size": (252, 252), "targets": "aligned", "poses": "predicted", "scenes": 3,
-                                       "left_out": 2, "undistorted": True, "refine": 10.0})  # fmt: skip
-    assert len(other[0]["differences"]) == 7
+    changes = {"size": (252, 252), "targets": "aligned", "poses": "predicted", "scenes": 3, "left_out": 2}
+    other = beside("da3-12", **OURS | changes | {"undistorted": True, "refine": 10.0, "enlarged": True})
+    assert len(other[0]["differences"]) == 8
     assert beside("unknown", **OURS) == []
     column = OURS | {"size": (252, 252), "targets": "optimised", "poses": "predicted"}
     square = beside("7c3a0725a5a55d30", **column)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from da3gs.cli import main
 from da3gs.evaluation.jobs import run_workers
-from tests.evaluation_scenes import scene_folders, split_file
+from tests.evaluation_scenes import chunk_entry, scene_folders, split_file
 
 COMMAND = [sys.executable, "-m", "da3gs", "evaluate"]
 
@@ -85,6 +89,58 @@ def test_exit_codes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "failed: scene-001" in capsys.readouterr().out
 
 
+def test_bad_photos_cost_their_frames_and_never_other_scenes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, of another shape, a bomb, or no picture at all: left out with the reason, or that scene fails alone."""
+    root = scene_folders(tmp_path / "data", 5)
+    photos = [root / f"scene-{i:03d}" / "nerfstudio" / "images" for i in range(5)]
+    files = sorted(photos[0].iterdir())
+    files[1].unlink()
+    Image.new("RGB", (60, 84)).save(files[2])
+    sorted(photos[1].iterdir())[4].write_bytes(png_bomb())
+    for photo in photos[2].iterdir():
+        Image.new("RGB", (84, 112)).save(photo)
+    for photo in photos[3].iterdir():
+        photo.unlink()
+    split = split_file(tmp_path / "split.json", [f"scene-{i:03d}" for i in range(5)])
+    output = tmp_path / "out"
+    arguments = [str(root), "--split", str(split), "--baseline", "nearest", "--resolution", "112", "-o", str(output)]
+    assert main(["evaluate", *arguments]) == 1
+    report = json.loads((output / "report.json").read_text())
+    scenes = {scene["name"]: scene for scene in report["scenes"]}
+    assert [scene["status"] for scene in scenes.values()] == ["done", "done", "failed", "failed", "done"]
+    assert [(left["index"], left["role"]) for left in scenes["scene-000"]["dropped"]] == [(1, "target"), (2, "target")]
+    assert "its camera is for 112x84" in scenes["scene-000"]["dropped"][1]["reason"]
+    assert "megapixels" in scenes["scene-001"]["dropped"][0]["reason"]
+    assert [view["index"] for view in scenes["scene-000"]["views"]] == [6]
+    printed = capsys.readouterr()
+    assert "failed: scene-003" in printed.out
+    assert "Traceback" not in printed.err
+    assert sorted(p.name for p in (output / "scenes").iterdir()) == [f"scene-00{i}.json" for i in (0, 1, 4)]
+
+
+def png_bomb() -> bytes:
+    """A hundred bytes that say they are 60000 pixels wide and high."""
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    return b"".join(parts)
+
+
+def test_a_bomb_in_a_chunk_is_left_out(tmp_path: Path) -> None:
+    entry, images = chunk_entry(), []
+    for i, image in enumerate(chunk_entry()["images"]):  # type: ignore[arg-type, var-annotated]
+        images.append(torch.frombuffer(bytearray(png_bomb()), dtype=torch.uint8) if i == 2 else image)
+    (tmp_path / "data").mkdir()
+    torch.save([{**entry, "images": images}], tmp_path / "data" / "000000.torch")
+    arguments = [str(tmp_path / "data"), "--split", "every:2", "--baseline", "nearest", "-o", str(tmp_path / "out")]
+    assert main(["evaluate", *arguments, "--quiet"]) == 0
+    scene = json.loads((tmp_path / "out" / "report.json").read_text())["scenes"][0]
+    assert [(left["index"], left["role"]) for left in scene["dropped"]] == [(2, "target")]
+
+
 def test_a_run_killed_at_any_moment_goes_on(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     nearest = ("--baseline", "nearest")
@@ -127,6 +183,34 @@ def test_a_scene_file_cut_short_is_computed_again(data: Path, tmp_path: Path) ->
     file.write_text(file.read_text()[:200])
     assert main(["evaluate", *words(data, output, "--baseline", "nearest", "--quiet")]) == 0
     assert figures(output) == whole
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_with_the_same_figures(data: Path, tmp_path: Path) -> None:
+    """Killed after 1, 1.4, 1.8 ... seconds, with two workers, until a run is left alone long enough to finish."""
+    output, flags = tmp_path / "out", ("--baseline", "depth-warp", "--workers", "2", "--quiet")
+    command = COMMAND + words(data, output, *flags)
+    kept: dict[str, int] = {}
+    patience, kills = 1.0, 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills, patience = kills + 1, patience + (0.4 if patience < 12 else 8)
+        else:
+            assert code == 0, process.communicate()
+            break
+        files = {p.name: p.stat().st_mtime_ns for p in (output / "scenes").glob("scene-*.json")}
+        assert {name: files[name] for name in kept} == kept, "finished scenes are not computed again"
+        kept = files
+        assert kills < 60
+    assert kills > 2
+    assert main(["evaluate", *words(data, tmp_path / "whole", "--baseline", "depth-warp", "--quiet")]) == 0
+    assert alike(figures(output), figures(tmp_path / "whole"))
+    assert sorted(p.name for p in output.iterdir()) == ["report.csv", "report.html", "report.json", "scenes"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from tests.evaluation_scenes import chunk_entry, scene_folders
 from tests.hostile.case import Case
@@ -96,6 +97,51 @@ def chunk_bomb(folder: Path) -> list[str]:
     return ["evaluate", "data", "--baseline", "nearest", "-o", "out"]
 
 
+def with_layout(change: Callable[[Path], object], *flags: str) -> Callable[[Path], list[str]]:
+    """DTU's layout with one scene of two photos, in which something was changed."""
+
+    def build(folder: Path) -> list[str]:
+        data = folder / "data"
+        (data / "Rectified" / "scan7").mkdir(parents=True)
+        (data / "Cameras").mkdir()
+        for i in range(2):
+            Image.new("RGB", (112, 84), (90, 60 * i, 30)).save(
+                data / "Rectified" / "scan7" / f"rect_{i + 1:03d}_3_r5000.png"
+            )
+            pose = f"1 0 0 {i}\n0 1 0 0\n0 0 1 0\n0 0 0 1"
+            camera = f"extrinsic\n{pose}\n\nintrinsic\n100 0 56\n0 100 42\n0 0 1\n\n425 2.5\n"
+            (data / "Cameras" / f"{i:08d}_cam.txt").write_text(camera)
+        change(data)
+        return ["evaluate", "data", "--task", *(flags or ("pose",)), "-o", "out"]
+
+    return build
+
+
+def rewritten(name: str, old: str, new: str) -> Callable[[Path], object]:
+    """A file of a layout with other words."""
+    return lambda data: (data / name).write_text((data / name).read_text().replace(old, new))
+
+
+def seven_scenes(pose: str) -> Callable[[Path], list[str]]:
+    """7Scenes with one frame of this pose."""
+
+    def build(folder: Path) -> list[str]:
+        place = folder / "data" / "chess" / "seq-01"
+        place.mkdir(parents=True)
+        Image.new("RGB", (112, 84), (90, 60, 30)).save(place / "frame-000000.color.png")
+        (place / "frame-000000.pose.txt").write_text(pose)
+        return ["evaluate", "data", "--task", "pose", "-o", "out"]
+
+    return build
+
+
+def link_out(data: Path) -> None:
+    """A photo that is a link to a file outside the data."""
+    photo = data / "Rectified" / "scan7" / "rect_001_3_r5000.png"
+    photo.unlink()
+    photo.symlink_to("/etc/passwd")
+
+
 def foreign_folder(folder: Path) -> list[str]:
     """REPORT_DIR is somebody's folder."""
     scene_folders(folder / "data", 1)
@@ -131,6 +177,13 @@ def changed(**fields: Any) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
     return lambda entry: [{**entry, **fields}]
 
 
+def mirrored_chunk(entry: dict[str, Any]) -> dict[str, Any]:
+    """A camera that is no rotation."""
+    cameras = entry["cameras"].clone()
+    cameras[0, 6] *= -1
+    return {**entry, "cameras": cameras}
+
+
 def photo_outside(content: dict[str, Any]) -> None:
     """A photo's path climbs out."""
     content["frames"][0]["file_path"] = "../../../secret.png"
@@ -161,6 +214,9 @@ CHUNKS = [
     Case("chunk-code", chunk_with_code, r"000000\.torch"),
     Case("chunk-bare-pickle", chunk_of_bare_pickle, r"000000\.torch"),
     Case("chunk-bomb", chunk_bomb, r"000000\.torch"),
+    Case("chunk-with-function", with_chunk(changed(images=[print] * 9)), r"000000\.torch"),
+    Case("chunk-float-images", with_chunk(changed(images=[torch.zeros(9)] * 9)), r"000000\.torch"),
+    Case("chunk-mirrored", with_chunk(lambda entry: [mirrored_chunk(entry)]), r"000000\.torch"),
     Case("chunk-empty", with_chunk(lambda entry: []), r"000000\.torch|neither"),
     Case("chunk-climbing-key", with_chunk(changed(key="../../escape")), r"000000\.torch"),
     Case("chunk-short-cameras", with_chunk(changed(cameras=torch.zeros(2, 18))), r"000000\.torch"),
@@ -169,6 +225,28 @@ CHUNKS = [
     Case("chunk-index-climbs", with_chunk(lambda entry: [entry], index={"scene-000": "../secret.torch"}), "secret"),
     Case("chunk-index-lies", with_chunk(lambda entry: [entry], index={"nobody": "000000.torch"}), "nobody"),
 ]
+
+CAMERA = "Cameras/00000000_cam.txt"
+LAYOUTS = [
+    Case("dtu-flat-camera", with_layout(rewritten(CAMERA, "1 0 0 0\n", "0 0 0 0\n")), "no rotation"),
+    Case("dtu-mirrored-camera", with_layout(rewritten(CAMERA, "1 0 0 0\n", "-1 0 0 0\n")), "mirrors"),
+    Case("dtu-camera-words", with_layout(rewritten(CAMERA, "100", "many")), "MVSNet"),
+    Case("dtu-no-focal", with_layout(rewritten(CAMERA, "100 0 56", "0 0 56")), "no camera has"),
+    Case("dtu-nan-camera", with_layout(rewritten(CAMERA, "100 0 56", "nan 0 56")), "no camera has"),
+    Case("dtu-camera-missing", with_layout(lambda data: (data / CAMERA).unlink()), r"00000000_cam\.txt"),
+    Case("dtu-photo-link", with_layout(link_out), "leads out"),
+    Case("dtu-no-depth", with_layout(lambda data: None, "depth"), "no true depth"),
+    Case("dtu-no-surface", with_layout(lambda data: None, "points"), "no true surface"),
+    Case("dtu-number", with_layout(lambda data: (data / "Rectified/scan7/rect_001_3_r5000.png").rename(
+        data / "Rectified/scan7/rect_one_3_r5000.png")), "no number"),
+    Case("dtu-scene-name", with_layout(lambda data: (data / "Rectified/scan7").rename(
+        data / "Rectified/scan 7")), "must be named"),
+    Case("dtu-align-targets", with_layout(lambda data: None, "pose", "--align-targets"), "--align-targets"),
+    Case("7scenes-flat-pose", seven_scenes("0 " * 16), "no rotation"),
+    Case("7scenes-nan-pose", seven_scenes("nan " * 16), "numbers"),
+    Case("7scenes-short-pose", seven_scenes("1 0 0"), "16 were expected"),
+    Case("7scenes-one-frame", seven_scenes("1 0 0 0  0 1 0 0  0 0 1 0  0 0 0 1"), "between frames"),
+]  # fmt: skip
 
 REST = [
     Case("no-root", lambda folder: ["evaluate", "nowhere", "-o", "out"], "nowhere"),

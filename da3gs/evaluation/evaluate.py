@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -126,15 +127,23 @@ def _check_workers(workers: int, address: str | None, *, loose: bool) -> None:
 def _jobs(
     asked: Asked, plan: Plan, kept: Collection[str], trunk: Path | None, reason: str | None, *, save_images: bool
 ) -> list[Job]:
-    """What is left to compute, a scene each."""
+    """What is left to compute, a scene each; paths in full, since workers elsewhere have other working folders."""
+    method = dataclasses.replace(
+        asked.method, model=_in_full(asked.method.model), folder=asked.method.folder and _in_full(asked.method.folder)
+    )
     return [
         Job(
             task=asked.task, root=str(asked.root.resolve()), key=key, context=shots[0], target=shots[1],
-            protocol=plan.protocol, method=asked.method, lpips_trunk=None if trunk is None else str(trunk),
+            protocol=plan.protocol, method=method, lpips_trunk=None if trunk is None else str(trunk.resolve()),
             lpips_reason=reason, save_images=save_images, dataset=plan.dataset,
         )
         for key, shots in plan.scenes.items() if key not in kept
     ]  # fmt: skip
+
+
+def _in_full(path: str) -> str:
+    """The path from the root, of what is there; names of models stay."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def _running(jobs: list[Job], given: Given, workers: int, address: str | None, threads: int | None) -> Iterator[Scored]:

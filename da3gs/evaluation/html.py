@@ -18,14 +18,14 @@ _PICTURE = re.compile(r"data:image/jpeg;base64,[0-9A-Za-z+/=]+")
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --bad: #c33; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.note, td.note { opacity: .75; } .grey { opacity: .5; } .bad { color: var(--bad); }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.note { opacity: .75; } .grey { opacity: .5; } .bad { color: var(--bad); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; }
 .scroll { max-height: 60rem; overflow: auto; }
 .key { font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1.2rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.2rem; }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem; background: var(--soft); }
 .pair { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: .5rem; }
 .pair img, .wipe img { width: 100%; display: block; border-radius: .25rem; }
@@ -108,7 +108,7 @@ def _table(head: list[str], rows: list[list[str]], *, classes: list[str] | None 
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return _table(["", ""], [[_text(name), _text(value)] for name, value in values.items()], numbers=2)
+    return _table(["", ""], [[_text(k), "&ndash;" if v is None else _text(v)] for k, v in values.items()], numbers=2)
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -288,23 +288,35 @@ def test_a_thousand_scenes(tmp_path: Path) -> None:
     assert (output / "report.html").stat().st_size < 3_000_000
 
 
+_RAY = """
+import sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+output, lose = Path(sys.argv[-1]), sys.argv[1] == "lose"
+def watch():
+    while not list((output / "scenes").glob("scene-*.json")):
+        time.sleep(0.02)
+    cluster.remove_node(second, allow_graceful=False)
+if lose:
+    threading.Thread(target=watch, daemon=True).start()
+from da3gs.cli import main
+code = main(["evaluate", *sys.argv[2:-1], "--address", cluster.address, "-o", sys.argv[-1]])
+cluster.shutdown()
+sys.exit(code)
+"""
+
+
 @pytest.mark.slow
-def test_a_local_ray_cluster_gives_the_same_figures(data: Path, tmp_path: Path) -> None:
-    """Two nodes on this machine; skipped where Ray is not installed."""
+@pytest.mark.parametrize("fate", ["keep", "lose"])
+def test_a_local_ray_cluster_gives_the_same_figures(data: Path, tmp_path: Path, fate: str) -> None:
+    """Two nodes on this machine, one of which goes while scenes run; skipped where Ray is not installed."""
     pytest.importorskip("ray", reason="ray is not installed; it comes with the extra cluster")
-    code = (
-        "import sys, ray\n"
-        "from ray.cluster_utils import Cluster\n"
-        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False})\n"
-        "cluster.add_node(num_cpus=1)\n"
-        "from da3gs.cli import main\n"
-        "code = main(['evaluate', *sys.argv[1:], '--address', cluster.address])\n"
-        "cluster.shutdown()\n"
-        "sys.exit(code)\n"
-    )
-    arguments = words(data, tmp_path / "ray", "--baseline", "constant-depth", "--quiet")
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    arguments = [str(data / "data"), "--split", str(data / "split.json"), "--resolution", "112", "--threads", "1"]
+    command = [sys.executable, "-c", _RAY, fate, *arguments, "--baseline", "constant-depth", str(tmp_path / "ray")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-1000:]
     assert "trusts everyone" in done.stdout
     assert main(["evaluate", *words(data, tmp_path / "here", "--baseline", "constant-depth", "--quiet")]) == 0
     assert alike(figures(tmp_path / "ray"), figures(tmp_path / "here"))

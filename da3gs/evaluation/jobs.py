@@ -137,18 +137,22 @@ def run_workers(
             while waiting or busy:
                 while waiting and len(busy) < workers:
                     worker = idle.pop() if idle else _Worker(threads)
-                    if worker.fresh and born is not None:
-                        born(worker.process.pid)
-                    busy[worker] = job = waiting.pop()
                     if worker.fresh:
                         selector.register(worker.answers, selectors.EVENT_READ, worker)
+                        if born is not None:
+                            born(worker.process.pid)
+                    busy[worker] = job = waiting.pop()
                     worker.ask(job)
                 for ready, _ in selector.select():
                     worker = ready.data
                     had = busy.pop(worker, None)
                     answer = worker.answer()
                     if answer is not None:
-                        idle.append(worker)
+                        if waiting:  # at once: what the caller does with the answer need not be waited for
+                            busy[worker] = job = waiting.pop()
+                            worker.ask(job)
+                        else:
+                            idle.append(worker)
                         yield answer
                         continue
                     selector.unregister(worker.answers)

@@ -193,16 +193,11 @@ def test_a_run_killed_again_and_again_ends_with_the_same_figures(data: Path, tmp
     kept: dict[str, int] = {}
     patience, kills = 1.0, 0
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            code = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills, patience = kills + 1, patience + (0.4 if patience < 12 else 8)
-        else:
-            assert code == 0, process.communicate()
+            assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=patience).returncode == 0
             break
+        except subprocess.TimeoutExpired:  # by SIGKILL
+            kills, patience = kills + 1, patience + (0.4 if patience < 12 else 8)
         files = {p.name: p.stat().st_mtime_ns for p in (output / "scenes").glob("scene-*.json")}
         assert {name: files[name] for name in kept} == kept, "finished scenes are not computed again"
         kept = files

@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import save_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,11 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
                 rows += [_row(file, name, size, views, options) for views in options.views]
             file.unlink()
     if options.save:
-        _save(options.save, rows, options)
+        what = {"network": "the network alone", "plan": "reconstruct, and what its dry run said"}[options.what]
+        words = [" ".join(("--models", *options.models)), " ".join(("--views", *map(str, options.views)))]
+        words += [" ".join(("--sizes", *options.sizes)), f"--what {options.what}", f"--dtype {options.dtype}"]
+        save_table(
+            options.save,
+            f"Time and peak memory of {what}",
+            rows,
+            command=f"python -m benchmarks.memory {' '.join(words)} --threads {options.threads}",
+            remarks=["Peaks are resident sets above that after the imports; times of a busy machine mean little."],
+        )
     return int(any(abs(row.get("predicted_mib", row["peak_mib"]) / row["peak_mib"] - 1) > 0.15 for row in rows))
 
 
-def _row(file: Path, name: str, size: str, views: int, options: argparse.Namespace) -> dict[str, object]:
+def _row(file: Path, name: str, size: str, views: int, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.memory", "--one", str(file), "--models", name]
     command += ["--views", str(views), "--sizes", size, "--what", options.what]
     command += ["--dtype", options.dtype, "--threads", str(options.threads)]
@@ -134,28 +145,6 @@ def _noise(folder: Path, count: int, width: int, height: int) -> None:
     for number in range(count):
         coarse = np.random.default_rng(number).integers(0, 255, (height // 14, width // 14, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
-
-
-def _save(name: str, rows: list[dict[str, object]], options: argparse.Namespace) -> None:
-    """The rows beside what they were taken on."""
-    import torch
-
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
-    )
-    load = round(os.getloadavg()[0], 1)
-    stem = Path(__file__).parent / "results" / name
-    stem.with_suffix(".json").write_text(json.dumps({"machine": machine, "load": load, "rows": rows}, indent=1) + "\n")
-    what = {"network": "the network alone", "plan": "reconstruct, and what its dry run said"}[options.what]
-    lines = [
-        f"# {name}: time and peak memory of {what}",
-        "",
-        f"{machine}; {options.threads} threads; load average {load}.",
-    ]
-    lines += ["", "| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
-    lines += ["", "Peaks are resident sets above that after the imports; times of a busy machine mean little."]
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

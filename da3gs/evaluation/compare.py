@@ -108,7 +108,7 @@ def _verdict(metric: str, pairs: list[tuple[str, float, float]]) -> dict[str, An
     if difference == 0:
         verdict = "no difference"
     elif len(pairs) < _LEAST:
-        verdict = f"{better} is ahead, but {len(pairs)} scenes are too few to tell it from noise"
+        verdict = f"{better} is ahead, but {_scenes(len(pairs))} too few to tell it from noise"
     elif chance < _LEVEL:
         verdict = f"{better} is better, by more than noise"
     else:
@@ -128,3 +128,7 @@ def _verdict(metric: str, pairs: list[tuple[str, float, float]]) -> dict[str, An
 def _brief(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 32 else f"{text[:28]}..."
+
+
+def _scenes(count: int) -> str:
+    return "1 scene is" if count == 1 else f"{count} scenes are"

@@ -85,7 +85,11 @@ def _cameras_beside(folder: Path, scene: SceneInput) -> Cameras | None:
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RenderFiles:
     """Pictures that someone else rendered: ``NAME/render_00012.png`` (the frame's number) or ``NAME/FRAME.png``; .npy
-    holds float32."""
+    holds float32.
+
+    What ``--save-images`` wrote is taken too: where ``target_00000.png`` lies beside, renders are numbered like the
+    targets, one after the other.
+    """
 
     folder: Path
 
@@ -99,7 +103,11 @@ class RenderFiles:
         folder = self.folder / scene.key
         if not folder.is_dir():
             raise InputError(f"{shown(self.folder.name)} has no folder {scene.key} of renders")
-        return FittedRenders(folder=folder)
+        ours = (folder / "target_00000.png").is_file()
+        order = {name: number for number, name in enumerate(scene.targets)} if ours else None
+        if order is not None and len(order) < len(scene.targets):
+            raise InputError(f"{scene.key} has two targets of one name; call its renders by their frames' numbers")
+        return FittedRenders(folder=folder, order=order)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,6 +115,8 @@ class FittedRenders:
     """A folder of pictures."""
 
     folder: Path
+    order: dict[str, int] | None = None
+    """Numbers of the targets' renders by the targets' names; None: their frames' numbers."""
     splats: int | None = None
     megabytes: float | None = None
     gaussians: Gaussians | None = None
@@ -116,7 +126,8 @@ class FittedRenders:
     def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
         """The picture of the target's number or name."""
         assert target is not None
-        stems = (f"render_{target.index:05d}", Path(target.name).stem)
+        number = target.index if self.order is None else self.order[target.name]
+        stems = (f"render_{number:05d}", Path(target.name).stem)
         path = next(
             (p for stem in stems for s in (".npy", ".png", ".jpg") if (p := self.folder / (stem + s)).is_file()), None
         )

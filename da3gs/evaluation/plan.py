@@ -72,10 +72,16 @@ class Plan:
             stored < wanted for record in done for stored, wanted in zip(record["smallest_photo"], size, strict=True)
         )
         return beside(
-            self.fingerprint, size=size, poses=protocol.poses, targets=protocol.targets, scenes=len(done),
-            left_out=sum(len(record["dropped"]) for record in done), undistorted=protocol.undistort,
-            refine=settings["refine"], enlarged=enlarged,
-        )  # fmt: skip
+            self.fingerprint,
+            size=size,
+            poses=protocol.poses,
+            targets=protocol.targets,
+            scenes=[record["name"] for record in done],
+            left_out=sum(len(record["dropped"]) for record in done),
+            undistorted=protocol.undistort,
+            refine=settings["refine"],
+            enlarged=enlarged,
+        )
 
 
 def planned(asked: Asked, ready: LoadedModel | None) -> Plan:

@@ -181,6 +181,14 @@ def test_the_truths_own_pictures_score_perfectly(root: Path, tmp_path: Path) -> 
     assert "has no render" in run(root, baseline=f"renders:{tmp_path / 'renders'}")["scenes"][0]["reason"]
 
 
+def test_saved_pictures_can_be_scored_again(root: Path, tmp_path: Path) -> None:
+    """They are numbered like the targets, not like the frames; only 8 bits are lost."""
+    first = run(root, baseline="constant-depth", output=tmp_path / "out", save_images=True)
+    again = run(root, baseline=f"renders:{tmp_path / 'out' / 'images'}")
+    pairs = zip(first["scenes"][0]["views"], again["scenes"][0]["views"], strict=True)
+    assert all(a["psnr"] == pytest.approx(b["psnr"], abs=0.02) for a, b in pairs)
+
+
 def test_splat_files_made_by_anyone(root: Path, tmp_path: Path) -> None:
     """Splats of the truth, saved as .ply: the same score as the model they came from, with count and size."""
     scene = da3gs.reconstruct(root / "scene-000", model=NETWORK, resolution=112, holdout="photo_1,photo_2,photo_6")

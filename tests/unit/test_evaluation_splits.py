@@ -144,19 +144,33 @@ def test_every_kth() -> None:
         rule_frames(split, None, 1, most=3)
 
 
-OURS = {"size": (270, 480), "poses": "given", "targets": "given", "scenes": 140, "left_out": 0, "undistorted": False,
-        "refine": 0.0, "enlarged": False}  # fmt: skip
+OURS = {
+    "size": (270, 480),
+    "poses": "given",
+    "targets": "given",
+    "scenes": [f"scene-{i:03d}" for i in range(140)],
+    "left_out": 0,
+    "undistorted": False,
+    "refine": 0.0,
+    "enlarged": False,
+}
 
 
 def test_printed_numbers_name_every_difference() -> None:
-    same = beside("da3-12", **OURS)
+    elsewhere = beside("da3-12", **OURS)
+    assert [row["differences"] for row in elsewhere] == [["scenes of DL3DV-Benchmark, ours others"]] * 7
+    file = SHARED / "zipsplat_dl3dv_ctx_6v_tgt_8v.json"
+    if not file.is_file():
+        pytest.skip("needs ../shared/splits, which tells the scenes of DL3DV-Benchmark")
+    benchmark = {"scenes": [scene.name for scene in load_split(file).scenes]}
+    same = beside("da3-12", **OURS | benchmark)
     assert [row["differences"] for row in same] == [[]] * 7
     assert same[-1]["psnr"] == 21.33
-    changes = {"size": (252, 252), "targets": "aligned", "poses": "predicted", "scenes": 3, "left_out": 2}
+    changes = {"size": (252, 252), "targets": "aligned", "poses": "predicted", "scenes": ["one"], "left_out": 2}
     other = beside("da3-12", **OURS | changes | {"undistorted": True, "refine": 10.0, "enlarged": True})
     assert len(other[0]["differences"]) == 8
     assert beside("unknown", **OURS) == []
-    column = OURS | {"size": (252, 252), "targets": "optimised", "poses": "predicted"}
+    column = OURS | benchmark | {"size": (252, 252), "targets": "optimised", "poses": "predicted"}
     square = beside("7c3a0725a5a55d30", **column)
     assert [row["method"] for row in square if not row["differences"]] == ["Depth Anything 3 giant", "ZipSplat"]
     posed = beside("7c3a0725a5a55d30", **column | {"poses": "given"})

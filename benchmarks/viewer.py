@@ -1,6 +1,7 @@
 """How fast the viewer's server answers, measured with scripted WebSocket clients in place of browsers.
 
-Run: ``python -m benchmarks.viewer [--clients 8] [--seconds 60] [--quick] [--save NAME]``. For scenes of 339 k and 508 k
+Run: ``python -m benchmarks.viewer [--clients 8] [--seconds 60] [--quick] [--short]
+[--save NAME]``. For scenes of 339 k and 508 k
 splats: seconds from connecting to the first picture (kernels warm, as they are when the page can be opened), pictures a
 second at 480x270 with the camera moving all the time (JPEG included), the same with several clients at once, and the
 server's memory before and after 200 interactions. The server runs in a process of its own, so that its memory is its
@@ -23,31 +24,33 @@ from typing import Any
 SCENES = (("339 k", 2), ("508 k", 3))
 """Name and how many depth maps of 336x504 it has."""
 CANVAS = (480, 270)
+FOV = 0.7
+"""Vertical, radians: the scene fills the picture."""
 
 
 def serve(views: int, pipe: Connection) -> None:
-    """The server's process: the port when it is ready, then answers to ``memory``, ``clean N`` and ``end``."""
+    """The server's process: the port when it is ready, then answers to ``clean N`` (memory), ``side`` and ``end``."""
     from benchmarks.speed import layered_scene
+    from da3gs.geometry.rotations import matrix_to_quaternion
     from da3gs.pipeline.clean import NO_LIMITS, Limits
     from da3gs_viewer import Viewer
+    from da3gs_viewer.painter import camera_at
 
-    gaussians, _ = layered_scene(views, 336, 504)
+    gaussians, cameras = layered_scene(views, 336, 504)
+    position, wxyz = cameras.centers[0].numpy(), matrix_to_quaternion(cameras.cam_to_world[0, :3, :3]).numpy()
     with Viewer(gaussians, port=0) as viewer:
-        viewer.artist.paint(_camera(viewer.home), viewer.look)
-        pipe.send((viewer.server.get_port(), len(gaussians), viewer.home.position.tolist(), viewer.home.wxyz.tolist()))
+        viewer.artist.paint(camera_at(position, wxyz, FOV, *CANVAS), viewer.look)
+        pipe.send((viewer.server.get_port(), len(gaussians), position.tolist(), wxyz.tolist()))
         while True:
             order, value = pipe.recv()
             if order == "end":
                 return
             if order == "clean":
                 viewer.editor.clean(NO_LIMITS if not value else Limits(edge=None, sky=False, min_opacity=value))
+            if order == "side":
+                pipe.send(min(round(window.painter._moving_side) for window in viewer.windows))
+                continue
             pipe.send(_memory_mb())
-
-
-def _camera(home: Any) -> Any:
-    from da3gs_viewer.painter import camera_at
-
-    return camera_at(home.position, home.wxyz, home.fov, *CANVAS)
 
 
 def _memory_mb() -> float:
@@ -83,7 +86,7 @@ class Client:
         x, y, z = self._position
         position = (x + 0.2 * math.sin(shift), y + 0.05 * math.sin(2 * shift), z)
         message = {
-            "type": "ViewerCameraMessage", "wxyz": self._wxyz, "position": position, "fov": 0.9, "near": 0.01,
+            "type": "ViewerCameraMessage", "wxyz": self._wxyz, "position": position, "fov": FOV, "near": 0.01,
             "far": 1000.0, "image_height": CANVAS[1], "image_width": CANVAS[0],
             "look_at": (position[0], position[1], position[2] + 1.0), "up_direction": (0.0, -1.0, 0.0),
         }  # fmt: skip
@@ -99,7 +102,7 @@ class Client:
                 size = int.from_bytes(raw[8:16], "little")
                 content = msgspec.msgpack.decode(unpack.decompress(raw[16 : 16 + size]))
                 for message in content["messages"]:
-                    if message["type"] == "BackgroundImageMessage":
+                    if message["type"] == "BackgroundImageMessage" and message["rgb_data"] is not None:
                         self.pictures.append((time.perf_counter(), len(raw)))
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
@@ -137,6 +140,7 @@ def measured(views: int, clients: int, seconds: float, interactions: int) -> dic
     facts["first_picture_s"] = round(first.wait_for_picture(), 2)
     first.fly(2.0)
     facts["frames_a_second"] = round(first.fly(min(seconds, 15.0)), 1)
+    facts["sides"] = [_side(pipe)]
     crowd = [first, *(Client(port, position, wxyz) for _ in range(clients - 1))]
     rates: list[float] = []
     threads = [threading.Thread(target=lambda c=c: rates.append(c.fly(seconds))) for c in crowd]
@@ -144,12 +148,13 @@ def measured(views: int, clients: int, seconds: float, interactions: int) -> dic
         thread.start()
     for thread in threads:
         thread.join()
-    facts["clients"] = clients
+    facts["sides"].append(_side(pipe))
+    facts["clients"], facts["seconds"] = clients, seconds
     facts["frames_a_second_each"] = [round(rate, 1) for rate in sorted(rates)]
     facts["errors"] = [c.error for c in crowd if c.error is not None]
     for one in crowd[1:]:
         one.close()
-    facts["memory_mb"] = []
+    facts["memory_mb"], facts["interactions"] = [], interactions
     for step in range(interactions + 1):
         pipe.send(("clean", 0.6 * (step % 5) / 5))
         memory = pipe.recv()
@@ -163,6 +168,12 @@ def measured(views: int, clients: int, seconds: float, interactions: int) -> dic
     return facts
 
 
+def _side(pipe: Connection) -> int:
+    """The long side of the smallest pictures that go out while cameras move."""
+    pipe.send(("side", None))
+    return int(pipe.recv())
+
+
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,38 +181,42 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--interactions", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="the smaller scene only")
+    parser.add_argument("--short", action="store_true", help="a third of the time for the smaller scene")
     parser.add_argument("--save", metavar="NAME")
     options = parser.parse_args()
     results = {}
     for name, views in SCENES[: 1 if options.quick else None]:
-        results[name] = measured(views, options.clients, options.seconds, options.interactions)
+        share = 1 / 3 if options.short and len(results) == 0 else 1
+        seconds, interactions = share * options.seconds, round(share * options.interactions)
+        results[name] = measured(views, options.clients, seconds, interactions)
         print(f"{name}: {json.dumps(results[name])}", flush=True)
     if options.save:
         folder = Path(__file__).parent / "results"
         content = {"machine": platform.processor() or platform.machine(), "scenes": results}
         (folder / f"{options.save}.json").write_text(json.dumps(content, indent=1) + "\n")
-        (folder / f"{options.save}.md").write_text(report(results, options.seconds))
+        (folder / f"{options.save}.md").write_text(report(results))
 
 
-def report(results: dict[str, dict[str, Any]], seconds: float) -> str:
+def report(results: dict[str, dict[str, Any]]) -> str:
     """The figures as a table."""
     rows = [
         "# The viewer's server",
         "",
-        f"`python -m benchmarks.viewer --seconds {seconds:g}`: scripted WebSocket clients, pictures of at most 480x270",
-        "while moving, JPEG included. Where drawing takes longer than 0.1 s, pictures shrink, down to 240x135.",
-        "Memory is the server's after 0, 25, 50, 75 and 100 % of 200 changes of camera and cleaning.",
+        "`python -m benchmarks.viewer`: scripted WebSocket clients, pictures of at most 480x270 that the scene fills,",
+        "while the camera moves, JPEG included. Where drawing takes longer than 0.1 s, pictures shrink, down to",
+        "240x135; *side* is theirs with one client and with several. Memory is the server's, at five times during the",
+        "changes of camera and cleaning.",
         "",
-        "| scene | first picture | one client | several at once | errors | memory on the way, MB |",
-        "|---|---|---|---|---|---|",
+        "| scene | first picture | one client | several at once | side | errors | changes: memory on the way, MB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, facts in results.items():
         each = facts["frames_a_second_each"]
         rows.append(
             f"| {name} | {facts['first_picture_s']} s | {facts['frames_a_second']} frames/s "
-            f"| {facts['clients']} clients: "
-            f"{each[0]} to {each[-1]} frames/s each | {len(facts['errors'])} | "
-            f"{', '.join(map(str, facts['memory_mb']))} |"
+            f"| {facts['clients']} clients for {facts['seconds']:g} s: "
+            f"{each[0]} to {each[-1]} frames/s each | {' and '.join(map(str, facts['sides']))} "
+            f"| {len(facts['errors'])} | {facts['interactions']}: {', '.join(map(str, facts['memory_mb']))} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -18,6 +18,7 @@ from numpy import ndarray
 from da3gs.cameras import Cameras
 from da3gs.errors import Da3gsError, InputError
 from da3gs.gaussians import Gaussians
+from da3gs.pipeline.memory import release_unused
 from da3gs_viewer.address import page_url
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums
@@ -202,6 +203,7 @@ class Viewer:
         if version == self.editor.version and not self._closed.is_set():
             for window in self.windows:
                 window.send_splats()
+        release_unused()  # else what every change frees piles up in pieces
 
     def change_look(self, look: Look) -> None:
         """Draw something else, for everybody."""

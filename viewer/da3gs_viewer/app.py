@@ -261,8 +261,11 @@ class Viewer:
     def close(self) -> None:
         """Stop serving."""
         self._closed.set()
-        for window in self.windows:
+        windows = self.windows
+        for window in windows:
             window.close()
+        for window in windows:
+            window.painter.join()
         if hasattr(self, "server"):
             with contextlib.redirect_stdout(io.StringIO()):  # viser says that it stops
                 self.server.stop()

@@ -92,6 +92,11 @@ class Painter:
             self._closed = True
             self._news.notify()
 
+    def join(self) -> None:
+        """Wait, after ``close``, for the picture that is being drawn: a process may not end inside a kernel."""
+        if self._thread.is_alive():
+            self._thread.join(5)
+
     def _run(self) -> None:
         away = False
         while True:

@@ -224,7 +224,7 @@ def check_budget(budget: int | None, max_mb: float | None) -> None:
     if budget is not None and budget < 1:
         raise InputError(f"--budget is a number of splats from 1 up, got {budget}")
     if max_mb is not None and not 0.01 <= max_mb <= 1e6:
-        raise InputError(f"--max-mb is a size of the .ply from 0.01 to 1000000 MB, got {max_mb:g}")
+        raise InputError(f"--max-mb is the size of a file from 0.01 to 1000000 MB, got {max_mb:g}")
     if budget is not None and max_mb is not None:
         raise InputError("--budget and --max-mb exclude each other; give one of them")
 

@@ -267,15 +267,18 @@ def _meter(progress: Progress, stage: str) -> type:
     """What the hub's client takes for a tqdm bar, and tells our progress."""
 
     class Meter:
+        """What huggingface_hub takes for a progress bar of tqdm: it tells ours."""
+
         def __init__(self, *args: object, total: int | None = None, initial: int = 0, **kwargs: object) -> None:
             self.done, self.total = initial, total or 0
 
         def update(self, count: int = 1) -> None:
+            """So many bytes more are there."""
             self.done += count
             progress(stage, self.done // 1_000_000, max(1, self.total // 1_000_000))
 
         def close(self) -> None:
-            pass
+            """Nothing is open."""
 
         def __enter__(self) -> Meter:
             return self

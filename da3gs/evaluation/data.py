@@ -136,6 +136,7 @@ def _posed(found: PosedScenes, key: str) -> EvalScene:
     scene = found[key]
 
     def read(index: int, undistort: bool) -> Frame:
+        """One frame of a posed scene, as stored or undistorted."""
         if undistort:
             image, intrinsics = scene.undistorted_picture(index)
         else:
@@ -158,6 +159,7 @@ def _single(collection: Collection, key: str) -> EvalScene:
     poses = [pose for pose in given if pose is not None]
 
     def read(index: int, undistort: bool) -> Frame:
+        """One photo of a folder, in the order of the candidates."""
         if index not in candidates:
             raise InputError(f"{key}, frame {index}: its photo is missing")
         candidate = candidates[index]

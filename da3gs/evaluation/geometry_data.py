@@ -150,6 +150,7 @@ def _scene(
             raise InputError(f"{key}: {shown(photo.name)} leads out of the data set; put the photo itself there")
 
     def read(index: int, undistort: bool) -> Frame:
+        """One photo with its intrinsics and pose."""
         try:
             image = read_picture(photos[index], upright=False).image
         except Unreadable as problem:
@@ -177,6 +178,7 @@ def _seven_scenes(place: Path) -> TrueScene:
     camera = np.array([[585 * scale, 0, 320 * scale], [0, 585 * scale, 240 * scale], [0, 0, 1.0]])
 
     def depth(index: int) -> Float32[np.ndarray, "H W"]:
+        """The sensor's depth beside a photo, in metres."""
         return read_millimetres(_beside(photos[index], ".depth.png"))
 
     scene = _scene(key, photos, poses, [camera] * len(photos), place)
@@ -283,6 +285,7 @@ def _dtu(root: Path, place: Path) -> TrueScene:
     cloud = root / "Points" / "stl" / f"stl{int(digits[1]):03d}_total.ply" if digits else None
 
     def depth(index: int) -> Float32[np.ndarray, "H W"]:
+        """The depth map of a photo, in the units of the surface."""
         assert raw is not None
         return read_pfm(raw / f"depth_map_{numbers[index]:04d}.pfm")
 

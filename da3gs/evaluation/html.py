@@ -98,6 +98,7 @@ def _table(head: list[str], rows: list[list[str]], *, classes: list[str] | None 
     """A table; columns from ``numbers`` on are figures. Cells are escaped already."""
 
     def row(cells: list[str], tag: str) -> str:
+        """Cells of one row, numbers to the right."""
         return "".join(f"<{tag}{' class=n' if i >= numbers else ''}>{cell}</{tag}>" for i, cell in enumerate(cells))
 
     lines = [f"<tr>{row(head, 'th')}</tr>"]

@@ -260,6 +260,7 @@ def _photo(picture: Picture, frame: Frame, name: str) -> Photo:
     height, width = picture.image.shape[:2]
 
     def read() -> Original:
+        """The picture as it was scaled for the protocol."""
         return Original(image=picture.image, mask=picture.mask, intrinsics=picture.intrinsics)
 
     return Photo(

@@ -42,6 +42,7 @@ def depth_normals(points: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, "*batc
     """
 
     def tangent(axis: int) -> Tensor:
+        """The shorter difference along an axis."""
         step = points.diff(dim=axis)
         first, last = step.narrow(axis, 0, 1), step.narrow(axis, step.shape[axis] - 1, 1)
         forward, backward = torch.cat((step, last), axis), torch.cat((first, step), axis)

@@ -28,6 +28,7 @@ def position_grid(rows: int, columns: int, aspect: float) -> tuple[Float[Tensor,
     diagonal = (aspect * aspect + 1) ** 0.5
 
     def centers(count: int, span: float) -> Tensor:
+        """Centres of pixels along one side, from minus to plus."""
         edge = span * (count - 1) / count
         return torch.linspace(-edge, edge, count, dtype=torch.float64, device="cpu")
 

@@ -174,6 +174,7 @@ def transforms_scene(path: Path, key: str | None = None, covering: tuple[int, in
             raise InputError(f"{label}, frame {index}: {problem}") from problem
 
     def read(index: int) -> np.ndarray:
+        """The smallest copy of a photo that is large enough."""
         if not photos[index]:
             raise Unreadable("is missing")
         image = read_picture(_smallest(photos[index], covering), upright=False).image
@@ -275,6 +276,7 @@ def _chunk_scene(scene: ChunkScene, where: str) -> PosedScene:
     cam_to_world[:, :3, 3:] = -rotation.swapaxes(1, 2) @ translation
 
     def read(index: int) -> np.ndarray:
+        """A photo of the chunk."""
         return decode_picture(scene.images[index].numpy().tobytes()).image
 
     return PosedScene(

@@ -199,6 +199,7 @@ def _read(
     """The photos at the network's size, or why they cannot be read, in order."""
 
     def read(candidate: Candidate, picture: Picture | None = None) -> _Used | Unreadable:
+        """The photo as the network takes it, or why not."""
         try:
             if picture is None:
                 return _used(read_original(candidate, undistort=undistort), resolution)

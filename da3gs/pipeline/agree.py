@@ -76,6 +76,7 @@ class _Small:
 
     @staticmethod
     def of(depth: Tensor, views: Views, sky: Tensor | None) -> _Small:
+        """The views at the size that is compared."""
         assert views.cameras is not None
         factor = min(1.0, _LONG_SIDE / max(views.height, views.width))
         size = (max(8, round(views.height * factor)), max(8, round(views.width * factor)))
@@ -131,6 +132,7 @@ def _unlikeness(photo: Float[Tensor, "h w"], seen: Float[Tensor, "S h w"], insid
     """1 − the correlation of windows, averaged over what is inside; 1 where too little is."""
 
     def around(x: Tensor) -> Tensor:
+        """The mean over a window, of what lies inside the picture."""
         return functional.avg_pool2d(x[:, None], _WINDOW, 1, _WINDOW // 2, count_include_pad=False)[:, 0]
 
     a = photo[None]

@@ -90,6 +90,7 @@ class _Level:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width."""
         return self.grey.shape[1], self.grey.shape[2]
 
 
@@ -291,6 +292,7 @@ def _view_scales(level: _Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, 
     near = np.linalg.norm(level.centers, axis=-1).argsort(1)[:, 1 : _COARSE_NEIGHBORS + 1]
 
     def curve(view: int) -> Float[np.ndarray, " L"]:
+        """What each scale of a view's depth costs."""
         if not level.valid[view].any():
             return np.ones(len(steps), np.float32)
         volume = _volume(level, depth, view, [int(j) for j in near[view] if j != view], steps)
@@ -315,6 +317,7 @@ def _field(
     stay = (_STAY * np.abs(steps / steps[-1])).astype(np.float32)
 
     def change(view: int) -> Float[np.ndarray, "h w"]:
+        """The factors that a view's depth should change by."""
         volume = _volume(level, depth, view, neighbors[view], steps) + stay
         total, out = np.zeros_like(volume), np.zeros(level.size, np.float32)
         _sweep.smooth_costs(volume, across[view], down[view], _STEP, _JUMP, total)
@@ -337,6 +340,7 @@ def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> l
     here = np.zeros(1, np.float32)
 
     def mean(depth: Tensor, view: int) -> float:
+        """The mean disagreement of a view, 1 where nothing can be compared."""
         costs = _volume(level, depth, view, neighbors[view], here)[level.valid[view]]
         return float(costs.mean()) if len(costs) else 1.0
 

@@ -44,6 +44,7 @@ class BareSplats:
         same = bool((onto.rotation == torch.eye(3, dtype=torch.float64)).all())
 
         def moved(triple: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+            """A vector in the new axes."""
             if triple is None:
                 return None
             x, y, z = (onto.rotation @ torch.tensor(triple, dtype=torch.float64) + 0.0).tolist()

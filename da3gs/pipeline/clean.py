@@ -153,6 +153,7 @@ def kept_splats(
     counts: dict[str, int] = {}
 
     def drop(reason: str, bad: Tensor) -> None:
+        """Leave splats out and count those that were still in."""
         nonlocal keep
         counts[reason] = int((keep & bad).sum())
         keep &= ~bad

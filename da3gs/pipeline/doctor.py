@@ -130,6 +130,7 @@ def _video() -> Finding:
     import av.codec
 
     def has(name: str, mode: Literal["r", "w"]) -> bool:
+        """Whether the library has a codec."""
         try:
             av.codec.Codec(name, mode)
         except ValueError:

@@ -28,8 +28,6 @@ from da3gs.scene import Scene, load_scene
 
 SUFFIXES = (*SPLAT_SUFFIXES, POINTS_SUFFIX, "/")
 """What an output may be; ``/`` is a folder."""
-_ATTEMPTS = 4
-"""So often is merged anew until a compressed file is as small as it should be."""
 
 
 def export(
@@ -196,11 +194,11 @@ def _within(
             f"{'--budget' if max_mb is None else '--max-mb'} merges splats by the photos of a scene, which a bare file "
             f"does not have ({before} splats, {most} wanted); name its scene folder"
         )
-    for _ in range(_ATTEMPTS):
+    while True:
         fewer, _, price = merge(content.gaussians, None, content.cameras, content.views, most, progress=progress)
         found = dataclasses.replace(content, gaussians=fewer)
         size = 0 if max_mb is None else _file_bytes(found, suffix, output)
-        if max_mb is None or size <= max_mb * 1e6:
+        if max_mb is None or size <= max_mb * 1e6 or most == 1:
             break
         most = max(1, int(0.98 * most * max_mb * 1e6 / size))
     return found, {"most": most, "before": before, "after": len(fewer), "psnr_price": round(price, 3)}

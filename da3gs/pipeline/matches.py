@@ -186,6 +186,7 @@ def _mutual(
     likeness = np.where(far, -1.0, likeness)
 
     def clear(table: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The best place for each row, and whether it stands out."""
         best = table.argmax(1)
         top = table[np.arange(len(table)), best]
         count = min(6, table.shape[1])

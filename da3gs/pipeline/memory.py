@@ -182,10 +182,12 @@ def _network_peak(network: nn.Module, views: int, height: int, width: int, setti
     """Bytes of what lives together while the network runs, its weights and the images left out."""
 
     def run() -> Callable[[], Any]:
+        """Make the inputs."""
         images = torch.empty(1, views, 3, height, width, device=next(network.parameters()).device)
         cameras = _camera(views, height, width).map(lambda t: t[None].to(images.device))
 
         def work() -> list[Any]:
+            """Run every part of the network, with what its splats need."""
             outputs: list[Any] = []
             for part in _parts(network):
                 rays = settings.poses == "rays" and part.camera_decoder is not None
@@ -213,6 +215,7 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
     count, drawn = views * pixels, 4 * 15 * pixels
 
     def run() -> Callable[[], Any]:
+        """Make the inputs."""
         image, depth = torch.empty(1, 3, height, width), torch.empty(1, height, width)
         camera = _camera(1, height, width)
         return lambda: splats_from_depth(image, depth, camera, confidence=depth)

@@ -191,9 +191,11 @@ def thinned(
     sizes = footprints(gaussians.means, cameras)
 
     def keys_of(factor: float) -> Int[Tensor, "N"]:
+        """Keys of cells so many footprints large."""
         return cell_keys(gaussians.means, sizes, factor)
 
     def cells(factor: float) -> int:
+        """How many cells of that size hold splats to keep."""
         keys = keys_of(factor)
         return _cells(keys if keep is None else keys[keep])
 

@@ -267,6 +267,7 @@ def _trial(
     descent = Descent(start, cameras[others], views[others], options)
 
     def told(step: int, share: float, loss: float) -> bool:
+        """Look at the photo left out now and then; True once it has clearly won."""
         progress("trying out refinement", min(round(100 * share), 100), 100)
         if share >= len(scores) / _LOOKS:
             scores.append(photo_psnr(descent.splats().detach(), at, photo)[0])
@@ -287,6 +288,7 @@ def _told(
     looked = [-1.0, 0.0]
 
     def told(step: int, share: float, loss: float) -> None:
+        """Look at the first photo every tenth of the way."""
         if share >= looked[0] + 0.1:
             looked[0] = share
             looked[1] = photo_psnr(descent.splats().detach(), descent.cameras().detach()[[0]], views[[0]])[0]

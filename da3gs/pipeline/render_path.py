@@ -90,6 +90,7 @@ def render_path(
         cameras = cameras[:1]
 
     def draw(index: int) -> Rendering:
+        """One frame."""
         with torch.no_grad():
             picture = render(gaussians, cameras[index], background=background, backend=backend, antialias=antialias)
         progress("rendering", index + 1, len(cameras))

@@ -165,6 +165,7 @@ def _largest_model(pycolmap: ModuleType, work: Path, total: int, seed: int, prog
         placed = 0
 
         def count() -> None:
+            """One more photo is placed."""
             nonlocal placed
             placed += 1
             progress("placing photos", min(placed, total), total)

@@ -103,6 +103,7 @@ def rim_of_sky(
     size = 2 * RIM + 1
 
     def around(x: Tensor) -> Tensor:
+        """The mean over a window, of what lies inside the picture."""
         return torch.nn.functional.avg_pool2d(x, size, 1, RIM, count_include_pad=False)
 
     share = around(weight)

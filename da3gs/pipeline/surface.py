@@ -71,6 +71,7 @@ def _fitted(
     typical = near.median()
 
     def terms(near: Tensor, column: Tensor, row: Tensor) -> Tensor:
+        """What the disparity is fitted with: a share of its own, a slope, a constant."""
         return torch.stack((typical / near, column / width - 0.5, row / height - 0.5, torch.ones_like(near)), -1)
 
     table = terms(near, pixels[:, 0], pixels[:, 1])

@@ -113,6 +113,7 @@ def _interruptible() -> Iterator[threading.Event]:
     event = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        """Ask the loop to stop after this step."""
         event.set()
 
     if threading.current_thread() is not threading.main_thread():

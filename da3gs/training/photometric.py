@@ -82,6 +82,7 @@ def scale_shift_invariant_loss(
     count = weight.sum((-2, -1)).clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:
+        """The mean over the pixels that count."""
         return (values * weight).sum((-2, -1)) / count
 
     p, d = mean(predicted), mean(depth)

@@ -146,6 +146,7 @@ def farthest_frames(cam_to_world: NDArray, count: int) -> list[int]:
     spread = max(float(np.linalg.norm(centers - centers.mean(0), axis=1).mean()), 1e-9)
 
     def distance(index: int) -> NDArray:
+        """How far all frames are from one, in place and in direction."""
         angle = np.arccos(np.clip(forward @ forward[index], -1, 1))
         return np.linalg.norm(centers - centers[index], axis=1) / spread + angle
 
@@ -184,6 +185,7 @@ def colmap_scene(folder: Path, key: str) -> PosedScene:
         raise InputError(f"{key}: none of the photos of its COLMAP model is there")
 
     def read(index: int) -> NDArray:
+        """A photo of the model."""
         return read_original(candidates[index], undistort=False).image
 
     lenses = [c.lens for c in candidates if c.lens is not None]

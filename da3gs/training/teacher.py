@@ -75,6 +75,7 @@ def patch_depth_loss(
         windows = list(zip(picked, top, left, strict=True))
 
         def cut(maps: Tensor, windows: list[tuple[int, int, int]] = windows, r: int = rows, c: int = columns) -> Tensor:
+            """The window of each picture."""
             return torch.stack([maps[b, i : i + r, j : j + c] for b, i, j in windows])
 
         known = cut(valid)

@@ -50,6 +50,7 @@ def film(
     cameras = path.cameras().to(dtype=torch.float32)
 
     def frames() -> Iterator[np.ndarray]:
+        """The frames until somebody cancels."""
         for index in range(len(cameras)):
             if stop.is_set():
                 raise FilmCancelledError("cancelled")

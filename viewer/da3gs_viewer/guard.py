@@ -114,6 +114,7 @@ class Guard:
         """A ``process_request`` that asks this guard first and then ``inner``."""
 
         async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+            """Refuse, or hand on to the server's own rule."""
             headers, local = request.headers, connection.local_address[:2]
             refused = self.refusal(
                 headers.get_all("Host"), headers.get_all("Origin"), headers.get_all("Cookie"), request.path, local
@@ -203,6 +204,7 @@ def guarding(guard: Guard) -> Iterator[None]:
     plain, started = module.serve, 0
 
     def serve(handler: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        """Start a server behind the guard."""
         nonlocal started
         started += 1
         options |= {"process_request": guard.checked(options.get("process_request")), "logger": quiet_logger()}

@@ -204,6 +204,7 @@ def _reconstruct(job: Job, models: dict[tuple[str, str], Any], pipe: Connection)
     last = ("", 0.0)
 
     def progress(stage: str, done: int, total: int) -> None:
+        """Tell, but not too often."""
         nonlocal last
         now = time.monotonic()
         if stage != last[0] or now - last[1] > _TELL_EVERY:

@@ -132,6 +132,7 @@ class LevelPanel:
             return
 
         def clicked(event: Any) -> None:
+            """Take the click of this client."""
             self._clicked(client, wanted, event.ray_origin, event.ray_direction)
 
         self._picking = (client, clicked)

@@ -122,6 +122,7 @@ class Panel:
         viewer, gui = self._viewer, self._viewer.server.gui
 
         def go(client: Any, step: int | None) -> None:
+            """Stand at a photo's camera."""
             if client is None:
                 return
             if step is None:
@@ -130,6 +131,7 @@ class Panel:
                 viewer.stand_at(client, (viewer.look.photo + step) % len(viewer.names))
 
         def cycle(handle: Any) -> None:
+            """Choose the next option."""
             options = list(handle.options)
             handle.value = options[(options.index(handle.value) + 1) % len(options)]
 
@@ -157,6 +159,7 @@ def camera_link(url: str, camera: Any) -> str:
     """An address that opens with this camera."""
 
     def numbers(values: Any) -> str:
+        """A row of numbers, short."""
         return ",".join(f"{float(value):.6g}" for value in values)
 
     query = urlencode(

@@ -274,6 +274,7 @@ class PathPanel:
             look = dataclasses.replace(self._viewer.look, compare="off")
 
             def told(done: int, total: int) -> None:
+                """Show progress; stop where nobody waits any more."""
                 if client.client_id not in self._viewer.server.get_clients():
                     self._stop.set()  # nobody would get it
                 self.bar.value = 100.0 * done / total

@@ -37,6 +37,7 @@ def start_server(host: str, port: int, guard: Guard) -> viser.ViserServer:
         """One that does not open a tunnel to the internet when a browser asks for it."""
 
         def request_share_url(self, verbose: bool = True) -> str | None:
+            """No link to the world outside: None."""
             return None
 
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")  # people close windows at any time

@@ -152,6 +152,7 @@ class Session:
         loop = asyncio.get_running_loop()
 
         def told(stage: str, done: int, total: int) -> None:
+            """Show progress to the browser."""
             self._running = stage != WAITING
             state = "working" if self._running else "waiting"
             message = self.say(state=state, stage=stage, done=done, total=total)

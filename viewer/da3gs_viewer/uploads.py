@@ -99,6 +99,7 @@ class Uploads:
         started = threading.Event()
 
         def serve() -> None:
+            """The thread of the server."""
             asyncio.run(self._serve(started, ready))
 
         self._thread = threading.Thread(target=serve, name="uploads", daemon=True)

@@ -1,11 +1,17 @@
-"""How good the splats are on real photos: contact sheets and a table.
+"""How good the splats are: on real photos, on held-out procedural scenes, and the card of the bundled model.
 
     python -m benchmarks.quality --sets ../shared/data [--out FOLDER] [--only desk,banana] [--model NAME|FILE]
+    python -m benchmarks.quality --what scenes [--scenes 24] [--resolutions 252 336 504] [--poses both] [--save NAME]
+    python -m benchmarks.quality --what card --tables SCENES.json PHOTOS.json [--curve RUN/validation.csv]
 
-For every set that is there: PSNR at the input photos, at held-out photos, and of the nearest input photo shown in the
-place of the held-out one (what a reconstruction has to beat); the file check; and the PSNR of each view's own splats,
-uncleaned, at that view, which no model can spoil and half a pixel or an inverted pose does. Exit 1 when a check fails
-or an own-view PSNR is below 28 dB.
+Photos: for every set that is there, PSNR at the input photos, at held-out photos, and of the nearest input photo shown
+in the place of the held-out one (what a reconstruction has to beat); the file check; and the PSNR of each view's own
+splats from depth, uncleaned, at that view, which no model can spoil and half a pixel or an inverted pose does. Exit 1
+when a check fails or an own-view PSNR is below 28 dB. Scenes: see ``quality_scenes``. Card: see ``quality_card``.
+
+With ``--poses predicted`` given poses are not looked at; held-out cameras then come from a second pass over all photos,
+laid on the scene by the context cameras (``holdout_poses`` aligned). ``both`` does one after the other. ``--save NAME``
+writes the table to benchmarks/results too.
 """
 
 from __future__ import annotations
@@ -23,6 +29,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from benchmarks.quality_card import write_card
+from benchmarks.quality_scenes import SIZES, scene_rows
+from benchmarks.tables import save_table
+from da3gs._files import sha256
+from da3gs.cameras import Cameras
+from da3gs.checkpoints.load import weights_of
+from da3gs.evaluation.protocol import Poses
 from da3gs.metrics.image import psnr
 from da3gs.photos import load_photos
 from da3gs.pipeline.check import check
@@ -36,6 +49,15 @@ from da3gs.views import Views
 
 OWN_VIEW_BOUND = 28.0
 """dB that a view's own splats reach at that view whatever the model: below it, geometry is wrong."""
+REMARKS = {
+    "photos": ["holdout_poses aligned: from a second pass over all photos, laid on the scene by the context cameras."],
+    "scenes": [
+        "PSNR in dB of two novel views a scene, over pixels that one of three context views can have seen.",
+        "gain: reconstruct minus nearest_photo. share: how far that is on the way from nearest_photo to true_depth.",
+        "With given poses, depth and head are told the best scale of the scene, reconstruct is not.",
+    ],
+}
+"""Lines under a saved table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,17 +110,21 @@ def own_view_psnr(scene: Scene) -> list[float]:
     return scores
 
 
-def nearest_photo_psnr(scene: Scene, held: Views, context: list[int], positions: list[int]) -> list[float]:
+def nearest_photo_psnr(
+    scene: Scene, held: Views, context: list[int], positions: list[int], own: Cameras | None = None
+) -> list[float]:
     """PSNR of the nearest context photo in the place of each held-out one.
 
     Nearest in centre (as a share of the cameras' extent) and direction; without given poses, in the order of the input.
+    ``own`` are the context cameras in the world of the held-out ones; the scene's where that is the same.
     """
     if held.cameras is None:
         apart = (torch.tensor(positions)[:, None] - torch.tensor(context)).abs().float()
     else:
-        extent = (scene.cameras.centers - scene.cameras.centers.mean(0)).norm(dim=-1).max().clamp(min=1e-6)
-        apart = torch.cdist(held.cameras.centers, scene.cameras.centers) / extent
-        apart = apart + 1 - held.cameras.forward @ scene.cameras.forward.T
+        own = scene.cameras if own is None else own
+        extent = (own.centers - own.centers.mean(0)).norm(dim=-1).max().clamp(min=1e-6)
+        apart = torch.cdist(held.cameras.centers, own.centers) / extent
+        apart = apart + 1 - held.cameras.forward @ own.forward.T
     pairs = zip(apart.argmin(-1), held.images, strict=True)
     return [float(psnr(scene.views.images[near].movedim(0, -1), photo.movedim(0, -1))) for near, photo in pairs]
 
@@ -129,8 +155,8 @@ def sheet(scene: Scene, held: Views | None, path: Path) -> None:
     canvas.save(path, quality=90)
 
 
-def run_set(item: Set, root: Path, out: Path, model: LoadedModel, flags: dict[str, Any]) -> dict[str, Any]:
-    """Reconstruct one set with and without cleaning; its row of the table."""
+def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict[str, Any]) -> dict[str, Any]:
+    """Reconstruct one set with and without cleaning; its row of the table. ``sheets`` is the picture's path."""
     with tempfile.TemporaryDirectory() as scratch:
         source = root / item.source
         if item.name == "zip":
@@ -146,18 +172,22 @@ def run_set(item: Set, root: Path, out: Path, model: LoadedModel, flags: dict[st
             flags["holdout"] = ",".join(name for name in names if name not in split_context(root / item.split, names))
         elif item.holdout is not None:
             flags["holdout"] = item.holdout
-        scene = reconstruct(source, model=model, **flags)
-        whole = reconstruct(source, model=model, **(flags | {"clean": False}))
+        scene = reconstruct(photos, model=model, **flags)
+        whole = reconstruct(photos, model=model, **(flags | {"clean": False, "splats": "depth"}))
         scene.save(Path(scratch) / "scene")
         report = check(Path(scratch) / "scene")
     context, positions = split_holdout(flags.get("holdout"), names)
     held = photos.views[positions] if positions else None
+    given = photos.views.cameras
     own = own_view_psnr(whole)
-    nearest = nearest_photo_psnr(scene, held, context, positions) if held is not None else []
-    sheet(scene, held, out / f"{item.name}.jpg")
+    nearest = []
+    if held is not None:
+        nearest = nearest_photo_psnr(scene, held, context, positions, None if given is None else given[context])
+    sheet(scene, held if scene.record["poses"]["source"] == "given" else None, sheets)
     return {
         "set": item.name,
         "kind": scene.record["input"],
+        "resolution": max(photos.views.height, photos.views.width),
         "views": len(scene.views),
         "poses": scene.record["poses"]["source"],
         "splats": len(scene.gaussians),
@@ -179,31 +209,96 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Run every set that is there; print the table; write sheets and JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sets", type=Path, required=True)
+def photo_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict[str, Any]]:
+    """Every set that is there, at every resolution, with every kind of poses; writes sheets."""
+    only = {name for name in options.only.split(",") if name}
+    items = [s for s in SETS if (not only or s.name in only) and (options.sets / s.source).exists()]
+    resolutions = options.resolutions or [options.resolution]
+    kinds = {"auto": ("auto",), "predicted": ("predicted",), "both": ("auto", "predicted")}[options.poses]
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        for resolution in resolutions:
+            for poses in kinds:
+                if poses == "predicted" and len(kinds) == 2 and rows[-1]["poses"] == "predicted":
+                    continue  # there were no poses to be left out
+                flags: dict[str, Any] = {"poses": poses, "splats": options.splats}
+                if resolution:
+                    flags["resolution"] = resolution
+                words = [item.name, *([str(resolution)] if len(resolutions) > 1 else [])]
+                words += [poses] if poses == "predicted" and len(kinds) == 2 else []
+                rows.append(run_set(item, options.sets, options.out / f"{'-'.join(words)}.jpg", model, flags))
+                print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def all_scene_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict[str, Any]]:
+    """Held-out scenes at every size, with every kind of poses."""
+    chosen = options.resolutions or ([options.resolution] if options.resolution else list(SIZES))
+    if unknown := [side for side in chosen if side not in SIZES]:
+        raise SystemExit(f"--what scenes has long sides {', '.join(map(str, SIZES))}, got {unknown[0]}")
+    kinds: dict[str, tuple[Poses, ...]] = {
+        "auto": ("given",), "predicted": ("predicted",), "both": ("given", "predicted")
+    }  # fmt: skip
+    rows = []
+    for side in chosen:
+        rows += scene_rows(model, SIZES[side], kinds[options.poses], scenes=options.scenes, splats=options.splats)
+    return rows
+
+
+def saved(options: argparse.Namespace, rows: list[dict[str, Any]], model: LoadedModel, words: list[str]) -> None:
+    """The table in benchmarks/results, with the command that repeats it and the checksum of the weights."""
+    path = Path(options.model)
+    weights = path if path.exists() else weights_of(model.card)
+    told = sha256(weights) if weights.is_file() else "unknown"
+    what = "real photos" if options.what == "photos" else "held-out procedural scenes"
+    at = words.index("--save")
+    save_table(
+        options.save,
+        f"Quality on {what}, {model.card.name}",
+        rows,
+        command=" ".join(("python -m benchmarks.quality", *words[:at], *words[at + 2 :])),
+        remarks=[f"Weights: SHA-256 {told}.", *REMARKS[options.what]],
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; print the table; write sheets and JSON."""
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=("photos", "scenes", "card"), default="photos")
+    parser.add_argument("--sets", type=Path, help="folder of photo sets; photos need it")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="sets with commas between")
     parser.add_argument("--model", default="da3gs-nano")
     parser.add_argument("--resolution", type=int, help="long side in pixels; default: the model's")
-    parser.add_argument("--poses", choices=("auto", "predicted"), default="auto")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    model = loaded_model(arguments.model, Settings())
-    only = {name for name in arguments.only.split(",") if name}
-    flags: dict[str, Any] = {"poses": arguments.poses}
-    if arguments.resolution:
-        flags["resolution"] = arguments.resolution
-    rows = []
-    for item in SETS:
-        if (only and item.name not in only) or not (arguments.sets / item.source).exists():
-            continue
-        rows.append(run_set(item, arguments.sets, arguments.out, model, flags))
-        print(json.dumps(rows[-1]), flush=True)
-    (arguments.out / "quality.json").write_text(json.dumps(rows, indent=1))
-    (arguments.out / "quality.md").write_text(table(rows))
+    parser.add_argument("--resolutions", type=int, nargs="+", help="several; default of scenes: 252 336 504")
+    parser.add_argument("--poses", choices=("auto", "predicted", "both"), default="auto")
+    parser.add_argument("--splats", choices=("auto", "head", "depth"), default="auto")
+    parser.add_argument("--scenes", type=int, default=24, help="how many held-out scenes a size")
+    parser.add_argument("--save", help="name of the table in benchmarks/results")
+    parser.add_argument("--tables", type=Path, nargs=2, metavar=("SCENES", "PHOTOS"), help="of --what card")
+    parser.add_argument("--curve", type=Path, help="a run's validation.csv, for --what card")
+    options = parser.parse_args(words)
+    if options.what == "card":
+        if options.tables is None:
+            parser.error("--what card needs --tables SCENES.json PHOTOS.json, which --save writes")
+        print(write_card(*options.tables, curve=options.curve))
+        return 0
+    if options.what == "photos" and options.sets is None:
+        parser.error("--what photos needs --sets FOLDER")
+    model = loaded_model(options.model, Settings())
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = photo_rows(options, model) if options.what == "photos" else all_scene_rows(options, model)
+    if not rows:
+        parser.error(f"none of the sets is in {options.sets}")
+    stem = options.out / ("quality" if options.what == "photos" else "scenes")
+    stem.with_suffix(".json").write_text(json.dumps(rows, indent=1))
+    stem.with_suffix(".md").write_text(table(rows))
     print(table(rows))
+    if options.save:
+        saved(options, rows, model, words)
+    if options.what == "scenes":
+        return 0
     bad = [row["set"] for row in rows if not row["check_passed"] or row["own_view_min"] < OWN_VIEW_BOUND]
     if bad:
         print(f"below the bound or failed its check: {', '.join(bad)}", file=sys.stderr)

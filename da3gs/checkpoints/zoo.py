@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+from pathlib import Path
 from typing import Literal
 
 from da3gs.errors import InputError
@@ -116,23 +119,44 @@ def _official(
     )
 
 
+def bundled_card(weights: Path) -> ModelCard:
+    """The card of the model that comes with the package; the header of its file tells its size and whether it has a
+    splat head."""
+    shapes = _stored_shapes(weights)
+    splats: tuple[Head, ...] = ("splats",) if any(name.startswith("splat_head.") for name in shapes) else ()
+    return ModelCard(
+        name="da3gs-nano",
+        config="da3gs-nano",
+        repository=None,
+        licence="Apache-2.0",
+        commercial=True,
+        parameters=sum(math.prod(shape) for shape in shapes.values()) or 8_206_258,
+        heads=(*_GEOMETRY, *splats),
+        resolution=252,
+        views=8,
+        about="bundled; trained briefly on procedural rooms, for trying things out with known poses",
+    )
+
+
+def _stored_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes by name from the header of a .safetensors file: a length in 8 bytes, then JSON. Empty where it is missing
+    or broken, which loading it will tell."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, _LONGEST_HEADER)))
+        return {name: told["shape"] for name, told in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+_LONGEST_HEADER = 1 << 22
 _NESTED = "metric scale and sky from a second branch, with splat head"
 
 MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
-        ModelCard(
-            name="da3gs-nano",
-            config="da3gs-nano",
-            repository=None,
-            licence="Apache-2.0",
-            commercial=True,
-            parameters=8_206_258,
-            heads=_GEOMETRY,
-            resolution=252,
-            views=8,
-            about="bundled; trained briefly on procedural rooms, for trying things out with known poses",
-        ),
+        bundled_card(Path(__file__).parent / "da3gs-nano.safetensors"),
         _official("da3-small", _APACHE, 34_299_463, _GEOMETRY, "the fastest official model"),
         _official("da3-base", _APACHE, 135_366_599, _GEOMETRY, "the best model that allows commercial use"),
         _official("da3-large", _NON_COMMERCIAL, 410_941_767, _GEOMETRY, "first release; prefer 1.1"),

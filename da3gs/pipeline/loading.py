@@ -13,6 +13,7 @@ from torch import nn
 
 from da3gs.checkpoints import MODELS, ModelCard, checkpoint_card, load_model
 from da3gs.checkpoints.pickled import named_card
+from da3gs.checkpoints.zoo import Head
 from da3gs.errors import BackendError, InputError
 from da3gs.pipeline.settings import Device, Settings
 
@@ -65,10 +66,20 @@ def card_of(network: nn.Module, source: str | Path | None) -> ModelCard:
         licence=_text(told.get("licence"), known.licence if known and not told else "unknown"),
         commercial=told.get("commercial") is True if told else known is not None and known.commercial,
         parameters=sum(p.numel() for p in network.parameters()),
-        heads=known.heads if known else ("depth",),
+        heads=_heads(network, known),
         resolution=_number(told.get("resolution"), known.resolution if known else 504, least=56),
         views=_number(told.get("views"), known.views if known else 8, least=1),
     )
+
+
+def _heads(network: nn.Module, known: ModelCard | None) -> tuple[Head, ...]:
+    """Those of the known model; the Gaussian head exactly where this network has one, since one is trained onto others
+    of the same name."""
+    heads: tuple[Head, ...] = known.heads if known else ("depth",)
+    splats = any(getattr(module, "splat_head", None) is not None for module in network.modules())
+    if splats == ("splats" in heads):
+        return heads
+    return (*heads, "splats") if splats else tuple(head for head in heads if head != "splats")
 
 
 def _text(value: object, otherwise: str) -> str:

@@ -2,6 +2,8 @@
 
 da3gs train nano-decay -o CANDIDATE --init RUN/last.safetensors
 python -m da3gs.training.publish CANDIDATE/last.safetensors
+
+The figures of novel views then come from ``benchmarks/quality.py``, which replaces the card's last section.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from da3gs.training.validation import Figures, validate
 NAME = "da3gs-nano"
 SIZES = ((126, 168), (252, 336))
 _HEADER = (
-    "| size | poses | AbsRel | δ1 | constant depth | rotation | direction | AUC30 |\n|---|---|---|---|---|---|---|---|"
+    "| size | poses | AbsRel | δ1 | constant depth | rotation | direction | AUC5 | AUC30 |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -37,25 +40,28 @@ def measure(model: DepthAnything3, scenes: int) -> dict[str, Figures]:
     return found
 
 
-def card_text(images: int, parameters: int, figures: dict[str, Figures], scenes: int) -> str:
-    """The model card, Markdown."""
+def card_text(images: int, parameters: int, figures: dict[str, Figures], scenes: int, *, splats: bool = False) -> str:
+    """The model card, Markdown; ``splats`` tells of a Gaussian head."""
     rows = []
     for label, f in figures.items():
         size, poses = label.split(" ")
         rows.append(
             f"| {size} | {poses} | {f.absrel:.3f} | {f.delta1:.3f} | {f.constant_absrel:.3f} | "
-            f"{f.rotation:.1f}° | {f.direction:.1f}° | {f.auc30:.3f} |"
+            f"{f.rotation:.1f}° | {f.direction:.1f}° | {f.auc5:.3f} | {f.auc30:.3f} |"
         )
+    kind = "depth, ray, camera and splat network" if splats else "depth, ray and camera network"
+    then = "`da3gs train nano-decay --init`"
+    then += " and `da3gs train nano-splats --init`" if splats else ""
     return f"""# {NAME}
 
-An any-view depth, ray and camera network with {parameters / 1e6:.1f} million parameters, trained from nothing by this
+An any-view {kind} with {parameters / 1e6:.1f} million parameters, trained from nothing by this
 project on pictures that it draws itself: for trying things out without a download.
 
 - Licence: Apache-2.0.
 - Data: procedural rooms, table tops, clutter and yards (`da3gs/training/scenes.py`); no photograph was trained on.
 - Images seen: {images:,}.
-- Recipe: `da3gs train nano`, then `da3gs train nano-decay --init`; losses of the paper with relative lengths, and
-  points from depth and the decoded camera.
+- Recipe: `da3gs train nano`, then {then}; losses of the paper
+  with relative lengths, and points from depth and the decoded camera.
 - Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
 - Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are guesses.
 
@@ -90,8 +96,9 @@ def publish(checkpoint: Path, folder: Path, *, scenes: int = 48) -> dict[str, Fi
         "figures": {label: dataclasses.asdict(f) for label, f in figures.items()},
     }
     save_checkpoint(model, folder / f"{NAME}.safetensors", card=told, dtype=torch.float16, overwrite=True)
+    text = card_text(images, parameters, figures, scenes, splats=model.splat_head is not None)
     with atomic_file(folder / f"{NAME}.md", overwrite=True) as path:
-        path.write_text(card_text(images, parameters, figures, scenes), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     return figures
 
 

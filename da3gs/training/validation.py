@@ -39,8 +39,10 @@ class Figures:
     """Mean angle between predicted and true rotations relative to the first view, degrees."""
     direction: float
     """Mean angle between predicted and true directions of travel from the first view, degrees."""
+    auc5: float
+    """Area under the curve of the larger of the two angles up to 5 degrees."""
     auc30: float
-    """Area under the curve of the larger of the two angles up to 30 degrees."""
+    """The same up to 30 degrees."""
 
 
 def aligned_depth_errors(
@@ -94,7 +96,7 @@ def validate(
     absrel, delta1, constant, silog, constant_silog = torch.tensor(rows).mean(0).tolist()
     both = torch.cat(angles)
     worst = both.max(-1).values
-    auc30 = float((1 - worst / 30).clamp(min=0).mean())
+    auc5, auc30 = (float((1 - worst / limit).clamp(min=0).mean()) for limit in (5, 30))
     rotation, direction = both.mean(0).tolist()
     return Figures(
         absrel=absrel,
@@ -104,6 +106,7 @@ def validate(
         constant_silog=constant_silog,
         rotation=rotation,
         direction=direction,
+        auc5=auc5,
         auc30=auc30,
     )
 

@@ -50,8 +50,11 @@ def test_the_card_tells_what_was_measured():
         constant_silog=0.5,
         rotation=1.0,
         direction=2.0,
+        auc5=0.3,
         auc30=0.8,
     )
     text = card_text(1234567, 8_206_258, {"252x336 given": figures}, 48)
     assert "Images seen: 1,234,567." in text
-    assert "| 252x336 | given | 0.100 | 0.900 | 0.400 | 1.0° | 2.0° | 0.800 |" in text
+    assert "| 252x336 | given | 0.100 | 0.900 | 0.400 | 1.0° | 2.0° | 0.300 | 0.800 |" in text
+    assert "depth, ray and camera network with 8.2 million" in text
+    assert "splat network" in card_text(1, 1, {"252x336 given": figures}, 48, splats=True)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from da3gs.cameras import Cameras
 from da3gs.errors import BackendError
+from da3gs.geometry.harmonics import harmonic_rotations
 from da3gs.network import DepthAnything3
 from da3gs.network.chunks import smaller_chunks
 from da3gs.network.depth_splats import splats_from_depth
@@ -180,6 +181,10 @@ def _parts(network: nn.Module) -> list[DepthAnything3]:
 
 def _network_peak(network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool) -> int:
     """Bytes of what lives together while the network runs, its weights and the images left out."""
+    for part in _parts(network):
+        if head and part.config.splats is not None:
+            # it keeps what it solves once, which must be numbers and not the stand-ins of the count
+            harmonic_rotations(torch.eye(3), part.config.splats.degree)
 
     def run() -> Callable[[], Any]:
         """Make the inputs."""

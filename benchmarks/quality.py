@@ -31,10 +31,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from benchmarks.quality_card import write_card
-from benchmarks.quality_scenes import SIZES, scene_rows
+from benchmarks.quality_scenes import SIZES, TRUTH, scene_rows
 from benchmarks.tables import save_table
 from da3gs._files import sha256
 from da3gs.cameras import Cameras
+from da3gs.checkpoints import model_card
 from da3gs.checkpoints.load import weights_of
 from da3gs.evaluation.protocol import Poses
 from da3gs.metrics.image import psnr
@@ -232,7 +233,7 @@ def photo_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict[str
     return rows
 
 
-def all_scene_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict[str, Any]]:
+def all_scene_rows(options: argparse.Namespace, model: LoadedModel | None) -> list[dict[str, Any]]:
     """Held-out scenes at every size, with every kind of poses."""
     chosen = options.resolutions or ([options.resolution] if options.resolution else list(SIZES))
     if unknown := [side for side in chosen if side not in SIZES]:
@@ -246,19 +247,20 @@ def all_scene_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict
     return rows
 
 
-def saved(options: argparse.Namespace, rows: list[dict[str, Any]], model: LoadedModel, words: list[str]) -> None:
+def saved(options: argparse.Namespace, rows: list[dict[str, Any]], words: list[str]) -> None:
     """The table in benchmarks/results, with the command that repeats it and the checksum of the weights."""
     path = Path(options.model)
-    weights = path if path.exists() else weights_of(model.card)
-    told = sha256(weights) if weights.is_file() else "unknown"
+    known = options.what == "scenes" and options.model == TRUTH
+    weights = None if known else path if path.exists() else weights_of(model_card(options.model))
+    told = [] if weights is None or weights.is_dir() else [f"Weights: SHA-256 {sha256(weights)}."]
     what = "real photos" if options.what == "photos" else "held-out procedural scenes"
     at = words.index("--save")
     save_table(
         options.save,
-        f"Quality on {what}, {model.card.name}",
+        f"Quality on {what}, {path.name}",
         rows,
         command=" ".join(("python -m benchmarks.quality", *words[:at], *words[at + 2 :])),
-        remarks=[f"Weights: SHA-256 {told}.", *REMARKS[options.what]],
+        remarks=[*told, *REMARKS[options.what]],
     )
 
 
@@ -270,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sets", type=Path, help="folder of photo sets; photos need it")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     parser.add_argument("--only", default="", help="sets with commas between")
-    parser.add_argument("--model", default="da3gs-nano")
+    parser.add_argument("--model", default="da3gs-nano", help="a name or file; scenes also take: truth")
     parser.add_argument("--resolution", type=int, help="long side in pixels; default: the model's")
     parser.add_argument("--resolutions", type=int, nargs="+", help="several; default of scenes: 252 336 504")
     parser.add_argument("--poses", choices=("auto", "predicted", "both"), default="auto")
@@ -287,9 +289,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.what == "photos" and options.sets is None:
         parser.error("--what photos needs --sets FOLDER")
-    model = loaded_model(options.model, Settings())
+    known = options.what == "scenes" and options.model == TRUTH
+    model = None if known else loaded_model(options.model, Settings())
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = photo_rows(options, model) if options.what == "photos" else all_scene_rows(options, model)
+    if options.what == "scenes":
+        rows = all_scene_rows(options, model)
+    else:
+        assert model is not None
+        rows = photo_rows(options, model)
     if not rows:
         parser.error(f"none of the sets is in {options.sets}")
     stem = options.out / ("quality" if options.what == "photos" else "scenes")
@@ -297,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     stem.with_suffix(".md").write_text(table(rows))
     print(table(rows))
     if options.save:
-        saved(options, rows, model, words)
+        saved(options, rows, words)
     if options.what == "scenes":
         return 0
     bad = [row["set"] for row in rows if not row["check_passed"] or row["own_view_min"] < OWN_VIEW_BOUND]

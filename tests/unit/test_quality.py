@@ -14,8 +14,8 @@ from benchmarks.quality_scenes import (
     WAYS,
     context_of,
     exam_of,
-    filled,
     held_out,
+    knowing,
     mean,
     network_views,
     references,
@@ -25,45 +25,17 @@ from benchmarks.quality_scenes import (
 from da3gs._files import sha256
 from da3gs.checkpoints import MODELS, load, save_checkpoint
 from da3gs.checkpoints.zoo import bundled_card
-from da3gs.network.camera import encode_cameras
-from da3gs.network.config import ModelConfig, named_config
 from da3gs.network.model import DepthAnything3
-from da3gs.network.raw import RawOutputs
 from da3gs.pipeline.loading import LoadedModel, loaded_model
 from da3gs.pipeline.memory import predicted_peak
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
 from da3gs.training.batch import Batch
-from da3gs.training.losses import scene_truth
 from da3gs.training.networks import trainable_network
 from da3gs.training.record import append
 from da3gs.training.validation import validate
 
 SIZE = (84, 112)
-
-
-class Oracle(DepthAnything3):
-    """A network that has been told the scenes: it recognises the photos and answers with their truth."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        config = named_config("da3gs-nano")
-        assert isinstance(config, ModelConfig)
-        nn.Module.__init__(self)
-        self.config = config
-        self.splat_head = None
-        self.camera_decoder = self.camera_encoder = nn.Identity()  # type: ignore[assignment]
-        self.known = [context_of(batch) for batch in batches]
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def raw(self, images, cameras=None, **_):
-        """The truth of the scene whose photos these are."""
-        apart = [float((batch.images - images).abs().mean()) for batch in self.known]
-        batch = self.known[apart.index(min(apart))]
-        assert min(apart) < 0.01
-        truth = scene_truth(batch.depth, batch.cameras)
-        return RawOutputs(
-            depth=filled(truth.depth[0])[None], cameras=truth.cameras, pose_encoding=encode_cameras(truth.cameras)
-        )
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +54,9 @@ def splat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def oracle(batches: list[Batch]) -> LoadedModel:
-    """The network that knows."""
-    network = Oracle(batches).eval().requires_grad_(False)
-    return LoadedModel(network=network, card=MODELS["da3gs-nano"])
-
-
 def test_true_depth_beats_one_depth_and_a_perfect_network_reaches_it(batches):
     """The network's depth becomes the very splats of the bound, whichever frame its cameras are in."""
-    model = oracle(batches)
+    model = knowing(batches)
     sums: dict[str, dict[str, float | None]] = {"given": {}, "predicted": {}}
     with torch.inference_mode():
         exams = [exam_of(batch) for batch in batches]

@@ -247,6 +247,20 @@ def all_scene_rows(options: argparse.Namespace, model: LoadedModel | None) -> li
     return rows
 
 
+def repeating(words: list[str]) -> list[str]:
+    """The arguments without where results go, and with file names instead of paths to weights.
+
+    >>> repeating(["--what", "scenes", "--model", "runs/last.safetensors", "--out", "x", "--save", "y"])
+    ['--what', 'scenes', '--model', 'last.safetensors']
+    """
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    kept = []
+    for before, word in zip(["", *parts], parts, strict=False):
+        if word not in ("--out", "--save") and before not in ("--out", "--save"):
+            kept.append(Path(word).name if before == "--model" else word)
+    return kept
+
+
 def saved(options: argparse.Namespace, rows: list[dict[str, Any]], words: list[str]) -> None:
     """The table in benchmarks/results, with the command that repeats it and the checksum of the weights."""
     path = Path(options.model)
@@ -254,12 +268,11 @@ def saved(options: argparse.Namespace, rows: list[dict[str, Any]], words: list[s
     weights = None if known else path if path.exists() else weights_of(model_card(options.model))
     told = [] if weights is None or weights.is_dir() else [f"Weights: SHA-256 {sha256(weights)}."]
     what = "real photos" if options.what == "photos" else "held-out procedural scenes"
-    at = words.index("--save")
     save_table(
         options.save,
         f"Quality on {what}, {path.name}",
         rows,
-        command=" ".join(("python -m benchmarks.quality", *words[:at], *words[at + 2 :])),
+        command=" ".join(("python -m benchmarks.quality", *repeating(words))),
         remarks=[*told, *REMARKS[options.what]],
     )
 

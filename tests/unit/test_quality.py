@@ -100,10 +100,8 @@ def test_a_bundled_file_with_a_gaussian_head_works_everywhere(batches, splat_fil
     model = loaded_model("da3gs-nano", Settings())
     assert model.card is card
     assert card.parameters == sum(p.numel() for p in model.network.parameters())
-    peaks = [
-        predicted_peak(model.network, Settings(splats=s), views=2, height=252, width=252) for s in ("auto", "depth")
-    ]
-    assert peaks[0] > peaks[1]
+    # foretelling memory runs the head on tensors without values, none of which may be left over for what follows
+    assert predicted_peak(model.network, Settings(), views=1, height=84, width=112) > 4 * card.parameters
     exam = exam_of(batches[0])
     bands = {s: reconstruct(exam.unposed, model=model, splats=s).gaussians for s in ("auto", "depth")}
     assert bands["auto"].harmonics.shape[1:] == (4, 3)

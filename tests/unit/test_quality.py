@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.quality import repeating
 from benchmarks.quality_card import aim_text, figures_text, read_curve, thinned, write_card
 from benchmarks.quality_scenes import (
     CONTEXT,
@@ -198,3 +199,8 @@ def test_a_model_of_several_branches_is_refused(batches):
     model = LoadedModel(network=nn.Identity(), card=dataclasses.replace(MODELS["da3gs-nano"], name="other"))
     with pytest.raises(InputError, match="other is no any-view model"):
         network_views(model, exam_of(batches[0]), "given", "auto")
+
+
+def test_a_saved_command_names_no_folder_of_this_machine():
+    words = ["--what", "scenes", "--model=/home/me/last.safetensors", "--out", "/tmp/x", "--scenes", "8", "--save", "y"]
+    assert repeating(words) == ["--what", "scenes", "--model", "last.safetensors", "--scenes", "8"]

@@ -18,7 +18,7 @@ FOOTPRINT = 0.3
 _THICKNESS = 0.1  # of the smaller tangent axis: flat, but not degenerate
 _STEEPEST = 4.0  # a surface seen at a grazing angle is stretched at most this much
 _OPACITY = 0.95
-_LEAST = 0.7  # share of that which the faintest splat keeps
+_LEAST = 0.9  # share of that which the faintest splat keeps: a doubtful layer that lets others through blurs them
 
 
 def depth_edges(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:

@@ -96,9 +96,9 @@ def test_unsure_pixels_and_edges_are_fainter():
     opacities = splats_from_depth(torch.rand(1, 3, 30, 40), depth, cameras, confidence=confidence).opacities.view(
         30, 40
     )
-    assert opacities[0, 0] < 0.8 * opacities[5, 5]
-    assert opacities[19, 5] < 0.75 * opacities[5, 5]
-    assert opacities.min() > 0.6  # or a view's own splats would leave holes in it
+    assert opacities[0, 0] < 0.95 * opacities[5, 5]
+    assert opacities[19, 5] < 0.92 * opacities[5, 5]
+    assert opacities.min() > 0.8  # layers that let others through blur them: 0.7 dB on real photos
     assert opacities[5, 5] > 0.9
 
 

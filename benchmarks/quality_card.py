@@ -147,7 +147,7 @@ def _curve_parts(curve: Sequence[dict[str, Any]]) -> list[str]:
     common = set.intersection(*(set(values) for values in by_size.values()))
     counts = thinned(sorted(common))
     rows = [{"images seen": f"{n:,}", **{size: f"{by_size[size][n]:.3f}" for size in sizes}} for n in counts]
-    parts = ["AbsRel without poses as the run saw more pictures:", _markdown(rows)]
+    parts = ["AbsRel without poses as the training run went on:", _markdown(rows)]
     if len(counts) > 1:
         drops = [1 - by_size[size][counts[-1]] / by_size[size][counts[-2]] for size in sizes]
         told = ", ".join(f"{100 * drop:.1f} % at {size}" for drop, size in zip(drops, sizes, strict=True))

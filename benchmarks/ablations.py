@@ -1,11 +1,13 @@
 """The paper's ablations at nano scale: which losses, which arrangement of blocks, one head or two, poses or none.
 
-    python -m benchmarks.ablations -o FOLDER [--steps 600] [--seeds 0 1 2] [--only NAME ...] [--scenes 24]
+    python -m benchmarks.ablations -o FOLDER [--steps 600] [--seeds 0 1 2] [--only NAME ...] [--scenes 24] [--save NAME]
 
 Every run is a preset with one or two settings changed (``da3gs train smoke --set ...`` would do the same), in a folder
 of its own: a stopped run goes on, a finished one is not done again. The table gives the mean over seeds and the spread
 (largest minus smallest); a difference from the first row that is inside the larger of both spreads is marked as none.
 Cameras are judged from the camera decoder and from the rays, whichever a variant learns; posed rows are told the poses.
+The teacher is a monocular network trained first, for as many steps on single pictures; with it, the depth that is
+learnt is the teacher's, laid on the true one by a scale and a shift for each view.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.tables import save_table
 from da3gs.checkpoints import load_model
 from da3gs.network.model import DepthAnything3
 from da3gs.training import TrainConfig, load_config, train
@@ -28,6 +31,9 @@ from da3gs.training.data import validation_batches
 from da3gs.training.opening import LAST
 from da3gs.training.state import STATE, LoadedState
 from da3gs.training.validation import validate
+
+TEACHER = "TEACHER"
+"""What stands in a setting for the file of the teacher."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "depth+ray+cam": (),
@@ -38,18 +44,36 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "late alternation (two halves)": ("architecture.backbone.global_from=6",),
     "two pyramids": ("architecture.head.shared=false",),
     "without pose conditioning": ("posed=0",),
+    "with a teacher": ("teacher=" + TEACHER,),
 }
 """Settings by name; the first is the baseline. ``late alternation`` stands for the two transformers of VGGT: the first
-half sees single views, the second half alternates; blocks and weights are as many as in the others."""
+half sees single views, the second half alternates; blocks and weights are as many as in the others. ``two pyramids``
+is depth and rays without the dual DPT's shared part."""
 
 COLUMNS = ("absrel", "delta1", "auc30 camera", "auc30 rays", "auc30 posed")
 HIGHER = {"delta1", "auc30 camera", "auc30 rays", "auc30 posed"}
 
 
-def config_of(variant: str, seed: int, steps: int) -> TrainConfig:
-    """The config of one run."""
+def config_of(variant: str, seed: int, steps: int, teacher: Path | None = None) -> TrainConfig:
+    """The config of one run; ``teacher`` is the file of the monocular network, where the variant has one."""
     fixed = (f"steps={steps}", f"seed={seed}", "validate_steps=0", "schedule=cosine", "textures=66", "save_seconds=60")
-    return load_config("smoke", settings=(*fixed, *VARIANTS[variant]))
+    own = (setting.replace(TEACHER, str(teacher)) for setting in VARIANTS[variant])
+    return load_config("smoke", settings=(*fixed, *own))
+
+
+def teacher_of(folder: Path, steps: int) -> Path:
+    """The monocular network that teaches, trained now or before."""
+    place = folder / "teacher"
+    like = load_config("smoke")
+    stages = (dataclasses.replace(like.stages[0], views=(1, 1)),)
+    config = dataclasses.replace(
+        load_config("mono-teacher"), steps=steps, stages=stages, schedule="cosine", learning_rate=like.learning_rate,
+        warm_up=like.warm_up, ema=like.ema, textures=66, validate_steps=0, save_seconds=60.0, seed=9,
+    )  # fmt: skip
+    resume = (place / STATE).is_file()
+    if not resume or LoadedState(place / STATE).position.step < steps:
+        train(config, place, resume=resume)
+    return place / LAST
 
 
 def run_once(folder: Path, variant: str, seed: int, steps: int, held_out: list[Batch]) -> dict[str, float]:
@@ -60,7 +84,9 @@ def run_once(folder: Path, variant: str, seed: int, steps: int, held_out: list[B
         return found
     resume = (place / STATE).is_file()
     if not resume or LoadedState(place / STATE).position.step < steps:
-        train(config_of(variant, seed, steps), place, resume=resume)
+        taught = any(TEACHER in setting for setting in VARIANTS[variant])
+        teacher = teacher_of(folder, steps) if taught else None
+        train(config_of(variant, seed, steps, teacher), place, resume=resume)
     model = load_model(place / LAST)
     assert isinstance(model, DepthAnything3)
     from_camera, from_rays = validate(model, held_out), validate(model, held_out, poses="rays")
@@ -114,6 +140,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--save", metavar="NAME", help="write the table to benchmarks/results under this name")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     size = config_of("depth+ray+cam", 0, 1).validation_sizes[0]
@@ -138,7 +165,29 @@ def main() -> int:
     )
     (arguments.output / "ablations.md").write_text(text + table(cells) + "\n", encoding="utf-8")
     print(text + table(cells))
+    if arguments.save:
+        save(arguments, cells)
     return 0
+
+
+def save(arguments: argparse.Namespace, cells: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """The table among the results."""
+    rows = [
+        {"variant": variant}
+        | {column: f"{c['mean']:.3f} ± {c['spread'] / 2:.3f} {c['verdict']}".strip() for column, c in row.items()}
+        for variant, row in cells.items()
+    ]
+    seeds = " ".join(map(str, arguments.seeds))
+    save_table(
+        arguments.save,
+        "Ablations at nano scale",
+        rows,
+        command=f"python -m benchmarks.ablations -o FOLDER --steps {arguments.steps} --seeds {seeds}",
+        remarks=(
+            f"{arguments.steps} steps of smoke's batches, {arguments.scenes} held-out scenes of 3 views; mean ± half the",
+            "spread over seeds. `better` and `worse`: apart from the first row by more than the larger spread.",
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -184,8 +184,8 @@ def save(arguments: argparse.Namespace, cells: dict[str, dict[str, dict[str, Any
         rows,
         command=f"python -m benchmarks.ablations -o FOLDER --steps {arguments.steps} --seeds {seeds}",
         remarks=(
-            f"{arguments.steps} steps of smoke's batches, {arguments.scenes} held-out scenes of 3 views; mean ± half the",
-            "spread over seeds. `better` and `worse`: apart from the first row by more than the larger spread.",
+            f"{arguments.steps} steps of smoke's batches, {arguments.scenes} held-out scenes of 3 views.",
+            "Mean ± half the spread over seeds; `better` and `worse`: apart from the first row by more than the spread.",
         ),
     )
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.growth import error_shares, halves, most_erring
-from da3gs.pipeline.merge import footprints
 from da3gs.pipeline.photo_loss import PhotoLoss
+from da3gs.pipeline.thin import footprints
 from da3gs.rendering import render
 from da3gs.views import Views
 
@@ -68,6 +68,8 @@ class Options:
     """Weight of the mean squared move in pixels."""
     rates: dict[str, float] = dataclasses.field(default_factory=lambda: dict(RATES))
     """Step sizes."""
+    backgrounds: tuple[float, ...] = (0.0,)
+    """Grey values behind the splats, of the photos in turn: with more than one, colour does not pass for opacity."""
     most: int = 0
     """Splats may be split up to this count."""
     seed: int = 0
@@ -209,7 +211,8 @@ class Descent:
         with torch.inference_mode(False), torch.enable_grad():
             self._adam.zero_grad()
             splats = self.splats()
-            color = render(splats, self.cameras()[view], backend="cpu").color
+            behind = self._options.backgrounds[view % len(self._options.backgrounds)]
+            color = render(splats, self.cameras()[view], background=torch.full((3,), behind), backend="cpu").color
             if "exposure" in self._values:
                 gain, offset = self._values["exposure"][view]
                 color = color * gain.exp() + offset

@@ -22,7 +22,7 @@ from da3gs.pipeline.axes import WORDS, Frame, turned_scene
 from da3gs.pipeline.bare import BareSplats, load_bare
 from da3gs.pipeline.clean import Limits, cleaned
 from da3gs.pipeline.depth_export import export_depth, write_depth
-from da3gs.pipeline.merge import check_budget, merge, splats_in
+from da3gs.pipeline.merge import bounded, check_budget, merge, splats_in
 from da3gs.pipeline.page import page_note, page_views
 from da3gs.scene import Scene, load_scene
 
@@ -194,8 +194,9 @@ def _within(
             f"{'--budget' if max_mb is None else '--max-mb'} merges splats by the photos of a scene, which a bare file "
             f"does not have ({before} splats, {most} wanted); name its scene folder"
         )
+    drawn, _ = bounded(content.gaussians, None, content.cameras, most)
     while True:
-        fewer, _, price = merge(content.gaussians, None, content.cameras, content.views, most, progress=progress)
+        fewer, _, price = merge(drawn, None, content.cameras, content.views, most, progress=progress)
         found = dataclasses.replace(content, gaussians=fewer)
         size = 0 if max_mb is None else _file_bytes(found, suffix, output)
         if max_mb is None or size <= max_mb * 1e6 or most == 1:

@@ -16,9 +16,9 @@ from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.clean import finite_splats
 from da3gs.pipeline.descent import Descent, Limit, Options
-from da3gs.pipeline.merge import thinned
 from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import split_holdout
+from da3gs.pipeline.thin import thinned
 from da3gs.scene import Provenance, Scene
 from da3gs.views import Views
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.gaussians import Gaussians
 from da3gs.pipeline.assemble import Assembled, assemble
-from da3gs.pipeline.merge import cell_keys, check_budget, merge, merged_cells, splats_in, thinned
+from da3gs.pipeline.merge import check_budget, merge, splats_in
+from da3gs.pipeline.polish import polished
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.score import photo_psnr
+from da3gs.pipeline.thin import thinned
+from da3gs.rendering import render
 from da3gs.views import Views
 from tests.unit.plane_scene import plane_scene
 
@@ -56,51 +58,46 @@ def test_the_price_is_the_loss_at_the_photos():
     assert free == 0
 
 
-def test_twins_become_one_and_loners_stay():
-    """Two equal splats make one of the same place, size and colour; a third far away is untouched, to the bit."""
-    mean = torch.tensor([[0.5, 0.5, 2.5], [0.5, 0.5, 2.5], [9.5, 0.5, 2.5]])
-    splats = Gaussians(
-        means=mean,
-        scales=torch.tensor([[0.1, 0.2, 0.01]]).repeat(3, 1),
-        quaternions=torch.tensor([[0.9, 0.1, 0.3, -0.2]]).repeat(3, 1),
-        opacities=torch.tensor([0.3, 0.3, 0.6]),
-        harmonics=torch.tensor([0.2, 0.4, 1.0])[:, None, None].expand(3, 1, 3).clone(),
-    )
-    keys = cell_keys(splats.means, torch.ones(3))
-    assert keys[0] == keys[1] != keys[2]
-    merged, _ = merged_cells(splats, None, keys)
-    assert len(merged) == 2
-    twin, loner = 0, 1  # in the order of the first members
-    assert merged.scales[twin].sort().values.tolist() == pytest.approx([0.01, 0.1, 0.2], rel=1e-3)
-    assert merged.opacities[twin] == pytest.approx(0.6, rel=1e-3)
-    assert merged.harmonics[twin, 0, 0] == pytest.approx(0.3, rel=1e-5)
-    for field in dataclasses.fields(splats):
-        assert torch.equal(getattr(merged, field.name)[loner], getattr(splats, field.name)[2])
-
-
-def test_splats_merge_piece_by_piece_as_at_once(monkeypatch):
+def test_the_same_bytes_on_any_number_of_threads():
     found, views, _ = everything()
     assert views.cameras is not None
-    keep = torch.rand(len(found.gaussians), generator=torch.Generator().manual_seed(2)) < 0.7
-    whole, rows = thinned(found.gaussians, found.provenance, views.cameras, 3000, keep=keep)
-    monkeypatch.setattr("da3gs.pipeline.merge._CHUNK", 501)
-    pieces, same_rows = thinned(found.gaussians, found.provenance, views.cameras, 3000, keep=keep)
-    assert len(whole) <= 3000
-    for field in dataclasses.fields(whole):
-        torch.testing.assert_close(getattr(pieces, field.name), getattr(whole, field.name), rtol=1e-5, atol=1e-6)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 2):
+            torch.set_num_threads(number)
+            results.append(merge(found.gaussians, found.provenance, views.cameras, views, 800))
+    finally:
+        torch.set_num_threads(threads)
+    (one, rows, price), *others = results
     assert rows is not None
-    assert same_rows is not None
-    assert torch.equal(rows.view, same_rows.view)
-    assert torch.equal(rows.pixel, same_rows.pixel)
-    kept = thinned(found.gaussians.masked(keep), None, views.cameras, 3000)[0]
-    assert torch.equal(kept.means, whole.means)
+    for other, other_rows, other_price in others:
+        assert other_rows is not None
+        assert other_price == price
+        assert torch.equal(other_rows.view, rows.view)
+        for field in dataclasses.fields(one):
+            assert torch.equal(getattr(other, field.name), getattr(one, field.name))
 
 
-def test_cells_of_a_grid_have_keys_of_their_own():
-    axis = torch.arange(-20, 20) + 0.5
-    means = torch.cartesian_prod(axis, axis, axis).repeat(3, 1)
-    sizes = torch.tensor([0.25, 0.5, 1.0]).repeat_interleave(len(axis) ** 3)
-    assert len(torch.unique(cell_keys(means, sizes))) == len(means)
+def test_polishing_shows_what_the_many_showed_without_the_photos():
+    """Photos of noise leave no trace: the targets are renders. Every splat still knows where it comes from."""
+    found, views, held = everything()
+    assert views.cameras is not None
+    assert held.cameras is not None
+    fewer, _ = thinned(found.gaussians, None, views.cameras, 700)
+    noise = torch.rand(views.images.shape, generator=torch.Generator().manual_seed(3))
+    told = []
+    better, origins = polished(
+        fewer, found.gaussians, views.cameras, dataclasses.replace(views, images=noise),
+        progress=lambda stage, done, total: told.append((stage, done, total)),
+    )  # fmt: skip
+    assert told[-1] == ("polishing merged splats", 100, 100)
+    assert len(better) == len(origins) <= len(fewer)
+    wanted = render(found.gaussians, held.cameras[0])
+    before, after = (render(splats, held.cameras[0]) for splats in (fewer, better))
+    assert (after.color - wanted.color).square().mean() < 0.5 * (before.color - wanted.color).square().mean()
+    assert (after.alpha - wanted.alpha).abs().mean() < 0.01
+    again, _ = polished(fewer, found.gaussians, views.cameras, views)
+    assert torch.equal(again.means, better.means)
 
 
 def test_budgets_that_mean_nothing_are_refused():

@@ -34,7 +34,7 @@ class Provenance(TensorRecord):
     confidence: Float16[Tensor, "N"]
     """Of the depth there, at least 1; NaN where the model has none."""
     edge: Float16[Tensor, "N"]
-    """Largest relative jump of depth to a neighbouring pixel."""
+    """How far the pixel's depth hangs between those of two opposite neighbours, relative; see ``depth_flyers``."""
     sky: Bool[Tensor, "N"]
     """Whether the model sees sky there."""
 

@@ -22,16 +22,33 @@ _LEAST = 0.9  # share of that which the faintest splat keeps: a doubtful layer t
 
 
 def depth_edges(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-    """How far a pixel's depth is from its neighbours': the largest ``|log(z / z')|`` of the four.
-
-    A flyer between a near and a far surface has a large value; so has the rim of each. Scale-free.
-    """
+    """How far a pixel's depth is from its neighbours': the largest ``|log(z / z')|`` of the four. Scale-free."""
     logs = depth.clamp(min=1e-12).log()
     down = (logs[..., 1:, :] - logs[..., :-1, :]).abs()
     right = (logs[..., :, 1:] - logs[..., :, :-1]).abs()
     pad = torch.nn.functional.pad
     steps = (pad(down, (0, 0, 1, 0)), pad(down, (0, 0, 0, 1)), pad(right, (1, 0)), pad(right, (0, 1)))
     return torch.stack(steps).amax(0)
+
+
+def depth_flyers(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
+    """How far a pixel hangs between a near and a far surface: ``|log(z / z')|`` of the more alike of two opposite
+    neighbours, where one is nearer and the other farther; the larger of across and down. Scale-free.
+
+    The rims of two surfaces that meet at a sharp edge have 0: they lie where they should.
+    """
+    logs = depth.clamp(min=1e-12).log()
+    found = torch.zeros_like(logs)
+    for axis in (-1, -2):
+        size = logs.shape[axis]
+        if size < 3:
+            continue
+        steps = logs.diff(dim=axis)
+        before, after = steps.narrow(axis, 0, size - 2), steps.narrow(axis, 1, size - 2)
+        between = torch.where(before * after > 0, torch.minimum(before.abs(), after.abs()), torch.zeros_like(before))
+        middle = found.narrow(axis, 1, size - 2)
+        middle.copy_(torch.maximum(middle, between))
+    return found
 
 
 def depth_normals(points: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, "*batch H W 3"]:

@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
-from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse
 from da3gs.pipeline import _sweep
+from da3gs.pipeline.levels import Level, disagreement, level_of, neighbors_of
 from da3gs.pipeline.matches import Sharp, matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
@@ -43,9 +43,8 @@ _TO_ONE, _TO_SCENE, _OWN = (
 )  # pull of a view's scale: to the start, to the scene's, and its share of votes
 _STAY, _STEP, _JUMP = 0.15, 0.15, 0.6  # pull of a pixel to its start; penalties of a change by a label, and by more
 _NEIGHBORS, _COARSE_NEIGHBORS = 4, 6
-_DOUBT = 0.5  # the least cost above which photos do not settle where to start
-_SURE = 0.03  # then, that many points agree on a surface counts as much as this much of the cost
-_GAIN = 0.003  # the mean cost has to fall by this much, or the start stays
+_ONE_SURFACE = 0.2  # what it counts, beside the photos' cost, that the views' depths do not mean one surface
+_GAIN = 0.003  # by how much the sum has to fall, or the start stays
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -72,26 +71,6 @@ class ConsistentDepth(TensorRecord):
             "starts": list(self.starts), "refined": self.refined, "scales": scales,
             "disagreement_before": round(self.before, 4), "disagreement": round(self.after, 4),
         }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class _Level:
-    """All views at one resolution."""
-
-    grey: Float[np.ndarray, "V h w"]
-    valid: Bool[np.ndarray, "V h w"]
-    rays: Float[np.ndarray, "V h w 2"]
-    matrices: Float[np.ndarray, "V V 3 3"]
-    """``K' R`` from the first view's camera to the second's."""
-    offsets: Float[np.ndarray, "V V 3"]
-    """``K' t``."""
-    centers: Float[np.ndarray, "V V 3"]
-    """The second view's camera centre in the first's camera."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.grey.shape[1], self.grey.shape[2]
 
 
 def honest_depth(
@@ -167,8 +146,9 @@ def consistent_depth(
 
     Each pixel's window is compared (ZNCC: exposure does not matter) with the better half of up to four neighbours at
     many multiples of its depth: first one multiple for a view, then, from coarse to fine and from the best start, a
-    field that semi-global matching keeps smooth but at jumps of the depth. It works at a long side of at most 256
-    pixels.
+    field that semi-global matching keeps smooth but at jumps of the depth. Depths of several views that mean one
+    surface are trusted more than photos that happen to look alike, so that what is right stays. It works at a long
+    side of at most 256 pixels.
 
     Args:
         images: sRGB in [0, 1].
@@ -181,7 +161,7 @@ def consistent_depth(
         return _unchanged(depth, 0.0)
     photos, cams = images.detach().cpu().float(), cameras.to("cpu")
     mask = None if masks is None else masks.cpu()
-    levels = [_level(photos, cams, mask, long_side) for long_side, _, _ in _LEVELS]
+    levels = [level_of(photos, cams, mask, long_side) for long_side, _, _ in _LEVELS]
     finest = levels[-1]
     raw = depth.detach().cpu().float()
     factors = _view_scales(levels[0], _resized(raw, levels[0].size)).exp()
@@ -189,18 +169,17 @@ def consistent_depth(
     tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
     # at the finest level all that is off by a few pixels looks equally wrong
     coarse = torch.stack([_costs_of(level, tried) for level in levels[:-1]]).mean(0)
-    sure = torch.tensor([name.endswith("surface") for name in tried])[:, None] & (coarse.amin(0) > _DOUBT)
-    coarse = coarse - _SURE * sure
+    apart = [disagreement(finest, _resized(one, finest.size), _NEIGHBORS) for one in tried.values()]
+    coarse = coarse + _ONE_SURFACE * torch.stack(apart)
     chosen = torch.where(coarse.amin(0) < coarse[0] - _GAIN, coarse.argmin(0), 0)
     start = torch.stack([list(tried.values())[pick][view] for view, pick in enumerate(chosen.tolist())])
     logs = torch.zeros(len(depth), *levels[0].size)
     for level, (_, reach, step) in zip(levels, _LEVELS, strict=True):
         logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
     near = _resized(start, finest.size)
-    before, kept, refined = (
-        float(costs.mean()) for costs in _disagreements(finest, [_resized(raw, finest.size), near, near * logs.exp()])
-    )
-    better = refined < kept - _GAIN
+    fields = [_resized(raw, finest.size), near, near * logs.exp()]
+    before, kept, refined = (float(costs.mean()) for costs in _disagreements(finest, fields))
+    better = _worth(levels, fields[2]) < _worth(levels, fields[1]) - _GAIN
     if not (chosen.any() or better):
         return _unchanged(depth, before)
     final = start * _enlarged(logs, (depth.shape[1], depth.shape[2])).exp() if better else start
@@ -214,7 +193,15 @@ def consistent_depth(
     )
 
 
-def _costs_of(level: _Level, starts: Mapping[str, Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
+def _worth(levels: Sequence[Level], depth: Float[Tensor, "V h w"]) -> float:
+    """What a depth costs in all, less is better: chance alone lets a search find windows that look alike, but not
+    depths that mean one surface."""
+    photos = [float(_disagreements(level, [_resized(depth, level.size)])[0].mean()) for level in levels]
+    apart = float(disagreement(levels[-1], depth, _NEIGHBORS).mean())
+    return sum(photos) / len(photos) + _ONE_SURFACE * apart
+
+
+def _costs_of(level: Level, starts: Mapping[str, Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
     """What each start costs each view."""
     return torch.stack(_disagreements(level, [_resized(start, level.size) for start in starts.values()]))
 
@@ -241,27 +228,6 @@ def _enlarged(field: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Ten
     return functional.interpolate(field[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _level(images: Tensor, cameras: Cameras, masks: Tensor | None, long_side: int) -> _Level:
-    factor = min(1.0, long_side / max(images.shape[2:]))
-    size = (max(4, round(images.shape[2] * factor)), max(4, round(images.shape[3] * factor)))
-    grey = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
-    valid = torch.ones_like(grey) if masks is None else masks.float()
-    mean = (grey * valid).sum((1, 2), keepdim=True) / valid.sum((1, 2), keepdim=True).clamp(min=1)
-    grey = functional.interpolate(((grey - mean) * valid)[:, None], size, mode="area")[:, 0]
-    valid = functional.interpolate(valid[:, None], size, mode="area")[:, 0] > 0.999
-    cams = cameras.resized(*size)
-    poses, intrinsics = cams.world_to_cam.double(), cams.intrinsics.double()
-    relative = poses[None] @ rigid_inverse(poses)[:, None]  # [i, j]: from camera i to camera j
-    return _Level(
-        grey=grey.contiguous().numpy(),
-        valid=valid.numpy(),
-        rays=camera_directions(cams.intrinsics, pixel_centers(*size))[..., :2].float().contiguous().numpy(),
-        matrices=(intrinsics[None] @ relative[..., :3, :3]).float().numpy(),
-        offsets=(intrinsics[None] @ relative[..., :3, 3:])[..., 0].float().numpy(),
-        centers=rigid_inverse(relative)[..., :3, 3].float().numpy(),
-    )
-
-
 def _per_view(work: Callable[[int], _Result], count: int) -> list[_Result]:
     """The results of every view, on as many threads as torch uses; the kernels hold no lock."""
     with ThreadPoolExecutor(max(1, min(count, torch.get_num_threads()))) as pool:
@@ -269,7 +235,7 @@ def _per_view(work: Callable[[int], _Result], count: int) -> list[_Result]:
 
 
 def _volume(
-    level: _Level, depth: Float[Tensor, "V h w"], view: int, others: Sequence[int], steps: Float[np.ndarray, " L"]
+    level: Level, depth: Float[Tensor, "V h w"], view: int, others: Sequence[int], steps: Float[np.ndarray, " L"]
 ) -> Float[np.ndarray, "h w L"]:
     """How little a view's pixels agree with other views, 0 to 1, at each step of its log depth."""
     chosen, volume = list(others), np.full((*level.size, len(steps)), _sweep.UNSEEN)
@@ -286,7 +252,7 @@ def _volume(
     return volume
 
 
-def _view_scales(level: _Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, "V"]:
+def _view_scales(level: Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, "V"]:
     """The logarithm of each view's scale, not far from the one that suits all views."""
     count, steps = len(depth), _steps(*_COARSE)
     near = np.linalg.norm(level.centers, axis=-1).argsort(1)[:, 1 : _COARSE_NEIGHBORS + 1]
@@ -306,11 +272,11 @@ def _view_scales(level: _Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, 
 
 
 def _field(
-    level: _Level, start: Float[Tensor, "V h w"], logs: Float[Tensor, "V h w"], steps: Float[np.ndarray, " L"]
+    level: Level, start: Float[Tensor, "V h w"], logs: Float[Tensor, "V h w"], steps: Float[np.ndarray, " L"]
 ) -> Float[Tensor, "V h w"]:
     """The logarithm of the multiple of ``start``, searched for around ``logs``, smooth but where ``start`` jumps."""
     depth = start * logs.exp()
-    neighbors = _neighbors(level, depth, _NEIGHBORS)
+    neighbors = neighbors_of(level, depth, _NEIGHBORS)
     edges = start.clamp(min=1e-12).log()
     across = edges.diff(dim=2, prepend=edges[:, :, :1]).abs().numpy()
     down = edges.diff(dim=1, prepend=edges[:, :1]).abs().numpy()
@@ -333,9 +299,9 @@ def _median(field: Float[Tensor, "V h w"]) -> Float[Tensor, "V h w"]:
     return functional.unfold(padded, 3).median(1).values.reshape(field.shape)
 
 
-def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> list[Float[Tensor, "V"]]:
+def _disagreements(level: Level, fields: Sequence[Float[Tensor, "V h w"]]) -> list[Float[Tensor, "V"]]:
     """Each view's mean cost of each depth, all judged by the same neighbours."""
-    lists = [_neighbors(level, field, _NEIGHBORS) for field in fields]
+    lists = [neighbors_of(level, field, _NEIGHBORS) for field in fields]
     neighbors = [sorted(set().union(*each)) for each in zip(*lists, strict=True)]
     here = np.zeros(1, np.float32)
 
@@ -345,33 +311,3 @@ def _disagreements(level: _Level, fields: Sequence[Float[Tensor, "V h w"]]) -> l
         return float(costs.mean()) if len(costs) else 1.0
 
     return [torch.tensor(_per_view(functools.partial(mean, field), len(field))) for field in fields]
-
-
-def _neighbors(level: _Level, depth: Float[Tensor, "V h w"], count: int) -> list[list[int]]:
-    """For every view the others that see much of what it sees, from an angle that tells depth: best first.
-
-    Angles of more than 4 degrees count in full, those of more than some 35 hardly.
-    """
-    stride = max(1, level.size[0] // 20)
-    result = []
-    for view in range(len(depth)):
-        rays = level.rays[view, ::stride, ::stride]
-        inside = level.valid[view, ::stride, ::stride]
-        directions = np.concatenate((rays, np.ones_like(rays[..., :1])), -1)
-        points = (directions * depth[view, ::stride, ::stride].numpy()[..., None])[inside]
-        scores = [_overlap(level, points, view, other) if other != view else 0.0 for other in range(len(depth))]
-        order = sorted(range(len(depth)), key=lambda other: -scores[other])
-        result.append([other for other in order if scores[other] > 0.01][:count])
-    return result
-
-
-def _overlap(level: _Level, points: Float[np.ndarray, "n 3"], view: int, other: int) -> float:
-    if not len(points):
-        return 0.0
-    local = points @ level.matrices[view, other].T + level.offsets[view, other]
-    pixels = local[:, :2] / np.maximum(local[:, 2:], 1e-12)
-    seen = (local[:, 2] > 0) & (pixels > 0).all(-1) & (pixels < (level.size[1], level.size[0])).all(-1)
-    away = points - level.centers[view, other]
-    lengths = np.linalg.norm(points, axis=-1) * np.linalg.norm(away, axis=-1)
-    angle = np.degrees(np.arccos(np.clip((points * away).sum(-1) / np.maximum(lengths, 1e-12), -1, 1)))
-    return float((seen * np.minimum(1, angle / 4) * np.exp(-((angle / 35) ** 2))).mean())

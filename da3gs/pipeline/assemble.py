@@ -14,7 +14,7 @@ from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
-from da3gs.network.depth_splats import depth_edges, splats_from_depth
+from da3gs.network.depth_splats import depth_flyers, splats_from_depth
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.sky import has_sky, laid_on_shell, sky_shell
 from da3gs.rendering import render
@@ -156,6 +156,6 @@ def _rows(view: int, depth: Float[Tensor, "h w"], confidence: Tensor | None, sky
         view=torch.full((count,), view, dtype=torch.int16),
         pixel=torch.arange(count, dtype=torch.int32),
         confidence=unknown if confidence is None else confidence.flatten().cpu().clamp(max=60000).half(),
-        edge=depth_edges(depth).flatten().cpu().clamp(max=60000).half(),
+        edge=depth_flyers(depth).flatten().cpu().clamp(max=60000).half(),
         sky=torch.zeros(count, dtype=torch.bool) if sky is None else sky.flatten().cpu(),
     )

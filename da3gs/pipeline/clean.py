@@ -15,7 +15,7 @@ from da3gs.gaussians import Gaussians
 from da3gs.scene import Provenance, Scene
 
 DEFAULT_EDGE = 0.12
-"""A pixel whose depth differs from a neighbour's by more than this share counts as a flyer."""
+"""A pixel whose depth is between those of its neighbours, and farther from both than this share, is a flyer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Limits:
     min_confidence: float | None = None
     """Splats of pixels whose depth confidence (at least 1) is below this go."""
     edge: float | None = DEFAULT_EDGE
-    """Splats of pixels beside a jump in depth of more than this share go."""
+    """Splats of pixels that hang in a jump of depth, farther than this share from both of its sides, go."""
     sky: bool = True
     """Splats of sky go."""
     max_size: float | None = None
@@ -143,7 +143,7 @@ def kept_splats(
         gaussians: the candidates.
         wanted: False where the pixel is padding or masked out.
         confidence: of the pixel's depth.
-        edge: ``depth_edges`` of the pixel.
+        edge: ``depth_flyers`` of the pixel.
         sky: True where the pixel is sky.
         view: of the photo; -1 where splats of several were merged.
         around: ``neighbours``, where they are known already.

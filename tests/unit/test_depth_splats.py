@@ -12,7 +12,7 @@ from da3gs.errors import InputError
 from da3gs.geometry.projection import camera_directions, pixel_centers, project
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
-from da3gs.network.depth_splats import FOOTPRINT, depth_edges, depth_normals, splats_from_depth
+from da3gs.network.depth_splats import FOOTPRINT, depth_edges, depth_flyers, depth_normals, splats_from_depth
 from da3gs.pipeline.clean import Limits, kept_splats
 from da3gs.pipeline.frame import estimated_down, upright_frame
 from da3gs.pipeline.place import placed, pose_residual, similarity_between
@@ -85,6 +85,20 @@ def test_edges_are_where_depth_jumps():
     assert edges[:, 3].tolist() == pytest.approx([math.log(2)] * 4)
     assert edges[:, :2].max() == 0
     assert edges[:, 4:].max() == 0
+
+
+def test_flyers_hang_between_two_surfaces_and_rims_do_not():
+    depth = torch.ones(3, 8)
+    depth[:, 3] = 1.5
+    depth[:, 4:] = 2.25
+    flyers = depth_flyers(depth)
+    assert flyers[:, 3].tolist() == pytest.approx([math.log(1.5)] * 3)
+    assert flyers[:, [0, 1, 2, 4, 5, 6, 7]].max() == 0
+    torch.testing.assert_close(depth_flyers(7 * depth.T), flyers.T)
+    spike = torch.ones(5, 5)
+    spike[2, 2] = 9.0  # alone, but between nothing
+    assert depth_flyers(spike).max() == 0
+    assert depth_flyers(torch.ones(1, 2)).tolist() == [[0.0, 0.0]]
 
 
 def test_unsure_pixels_and_edges_are_fainter():

@@ -48,7 +48,7 @@ class CleanPanel:
             if rows is not None:
                 add["edge"] = gui.add_slider(
                     "Depth edge", min=0.005, max=MOST_EDGE, step=0.005, initial_value=MOST_EDGE,
-                    hint="Beside a larger jump in depth, as a share of it; off at the right end",
+                    hint="Hanging in a larger jump in depth, as a share of it; off at the right end",
                 )  # fmt: skip
                 if bool(rows.sky.any()):
                     add["sky"] = gui.add_checkbox("Drop sky", initial_value=False)

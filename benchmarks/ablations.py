@@ -185,7 +185,7 @@ def save(arguments: argparse.Namespace, cells: dict[str, dict[str, dict[str, Any
         command=f"python -m benchmarks.ablations -o FOLDER --steps {arguments.steps} --seeds {seeds}",
         remarks=(
             f"{arguments.steps} steps of smoke's batches, {arguments.scenes} held-out scenes of 3 views.",
-            "Mean ± half the spread over seeds; `better` and `worse`: apart from the first row by more than the spread.",
+            "Mean ± half the spread over seeds; `better` and `worse`: apart from the first by more than that.",
         ),
     )
 

@@ -25,6 +25,7 @@ from da3gs.network.chunks import smaller_chunks
 from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.splats import splats_from_channels
 from da3gs.pipeline.merge import DEFAULT_BUDGET, splats_in
+from da3gs.pipeline.polish import POLISHED_PHOTOS, POLISHED_SPLATS
 from da3gs.pipeline.settings import Settings
 
 _MIB = 2**20
@@ -36,10 +37,13 @@ _NOTED = 12
 """Bytes of what is noted of a splat: view, pixel, confidence, edge, sky, wanted."""
 _DRAWN = 16 * 4 + 4 * 2 + 2 * 8
 """Bytes of a splat while it is drawn: its record, its box, its entries in the lists of two tiles."""
-_SORTED = 40
-"""Bytes of a splat while cells are counted: its size, its key, and the keys in order."""
+_SORTED = 52
+"""Bytes of a splat while it is sorted into cells: its weight, row and key, both in order, and as much to sort by."""
 _ORDERED = 16
 """Bytes of a splat while cells are merged: its place in the order, and where cells start."""
+_POLISHED, _SHOWN, _COMPARED = 600, 63, 230
+"""Bytes while merged splats are polished, measured: of a splat (its numbers, gradients and moments), of each photo's
+pixels (what they are to show), and of the pixels of the one that is drawn."""
 _READ = 60
 """Bytes that a splat without harmonics but its colour has in the file and in the hands of ``check``."""
 
@@ -235,7 +239,8 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
     bound = 2 * max(most, DEFAULT_BUDGET)
     merging = max(_merging(count, bound, splat), _merging(min(count, bound), most, splat))
     showing = min(count, bound) * (splat + _DRAWN) + drawn
-    return max(making, held + merging, held + showing)
+    polishing = _polishing(min(count, bound), most, splat, views, pixels)
+    return max(making, held + merging, held + showing, held + polishing)
 
 
 def _merging(count: int, most: int, splat: int) -> int:
@@ -243,6 +248,14 @@ def _merging(count: int, most: int, splat: int) -> int:
     if count <= most:
         return 0
     return count * splat + max(count * _SORTED, count * _ORDERED + most * splat)
+
+
+def _polishing(count: int, most: int, splat: int, views: int, pixels: int) -> int:
+    """Bytes of splats while the fewer that they became learn to show the same."""
+    if count <= most or most > POLISHED_SPLATS:
+        return 0
+    photos = min(views, POLISHED_PHOTOS)
+    return count * splat + most * (splat + _POLISHED) + pixels * (photos * _SHOWN + _COMPARED)
 
 
 def _camera(views: int, height: int, width: int) -> Cameras:

@@ -53,6 +53,12 @@ class ModelCard:
         """Whether the weights come with the package."""
         return self.repository is None
 
+    @property
+    def by_photos(self) -> bool:
+        """Whether the photos decide if the splats are those of its head: small heads of our own are not always better
+        than sharp splats from depth; official heads are what their models are for."""
+        return self.repository is None and "splats" in self.heads
+
 
 _PINNED: dict[str, tuple[str, str | None]] = {
     "da3-small": (

@@ -26,6 +26,7 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
 from da3gs.pipeline.assemble import Assembled
+from da3gs.pipeline.choose import better_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.keep import kept_splats_of
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
@@ -234,6 +235,8 @@ def _reconstruct(
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
     with watch("splats"), tight_memory():
+        if result.gaussians is not None and settings.splats == "auto" and card.by_photos and not settings.upstream:
+            result = better_splats(result, views)
         kept, dropped = kept_splats_of(result, views, settings)
         found = len(kept.gaussians)
         if not settings.upstream:

@@ -31,9 +31,6 @@ _NANO = TrainConfig(
         ),
     ),
 )
-_SHARP = (
-    Stage(steps=1, sizes=((126, 168, 0.3), (168, 224, 0.3), (252, 336, 0.4)), pixels=24 * 126 * 168, views=(2, 6)),
-)
 _SMOKE = TrainConfig(
     name="smoke",
     steps=300,
@@ -49,25 +46,22 @@ _SMOKE = TrainConfig(
     log_steps=10,
 )
 
-_DECAY = dataclasses.replace(
-    _NANO, name="nano-decay", steps=600, warm_up=20, decay=580, ema=0.99, stages=_SHARP, seed=1, validate_steps=300
-)
 _SPLATS = TrainConfig(
     name="nano-splats",
     model="da3gs-nano-splats",
     objective="splats",
     trained="splat_head",
-    steps=3000,
+    steps=800,
     learning_rate=6e-4,
-    warm_up=100,
+    warm_up=60,
     schedule="cosine",
-    ema=0.995,
+    ema=0.99,
     weights=_NANO_WEIGHTS,
     stages=(
-        Stage(steps=2000, sizes=((126, 168, 0.7), (140, 140, 0.3)), pixels=8 * 126 * 168, views=(2, 4), targets=(2, 2)),
+        Stage(steps=400, sizes=((126, 168, 0.7), (140, 140, 0.3)), pixels=8 * 126 * 168, views=(2, 4), targets=(2, 2)),
         Stage(steps=1, sizes=((168, 224, 0.6), (252, 336, 0.4)), pixels=12 * 126 * 168, views=(2, 4), targets=(2, 2)),
     ),
-    validate_steps=500,
+    validate_steps=400,
     validation_scenes=8,
     validation_sizes=((126, 168),),
 )
@@ -136,7 +130,6 @@ PRESETS: dict[str, TrainConfig] = {
     config.name: config
     for config in (
         _NANO,
-        _DECAY,
         _SPLATS,
         _JOINT,
         _SMOKE,
@@ -152,7 +145,7 @@ PRESETS: dict[str, TrainConfig] = {
         _GIANT_SPLATS,
     )
 }
-"""``nano`` makes the bundled model, ``nano-decay`` a candidate to ship from its weights, ``nano-splats`` gives that a
+"""``nano`` makes the bundled model; its averaged weights can be shipped at any time. ``nano-splats`` gives them a
 Gaussian head (``nano-joint`` trains both on), ``smoke`` is a quick test. ``mono-teacher``, ``mono-student`` (name the
 teacher with ``--set teacher=FILE``) and ``mono-metric`` are monocular. ``giant`` and ``giant-splats`` are the paper's
 two stages, for many GPUs and ``--data``."""

@@ -1,6 +1,6 @@
 """Turns a run's weights into the bundled model: measures them on held-out scenes and writes the file and its card.
 
-da3gs train nano-decay -o CANDIDATE --init RUN/last.safetensors
+da3gs train nano-splats -o CANDIDATE --init RUN/last.safetensors
 python -m da3gs.training.publish CANDIDATE/last.safetensors
 
 The figures of novel views then come from ``benchmarks/quality.py``, which replaces the card's last section.
@@ -50,8 +50,7 @@ def card_text(images: int, parameters: int, figures: dict[str, Figures], scenes:
             f"{f.rotation:.1f}° | {f.direction:.1f}° | {f.auc5:.3f} | {f.auc30:.3f} |"
         )
     kind = "depth, ray, camera and splat network" if splats else "depth, ray and camera network"
-    then = "`da3gs train nano-decay --init`"
-    then += " and `da3gs train nano-splats --init`" if splats else ""
+    recipe = "`da3gs train nano`" + (", then `da3gs train nano-splats --init`" if splats else "")
     return f"""# {NAME}
 
 An any-view {kind} with {parameters / 1e6:.1f} million parameters, trained from nothing by this
@@ -60,8 +59,8 @@ project on pictures that it draws itself: for trying things out without a downlo
 - Licence: Apache-2.0.
 - Data: procedural rooms, table tops, clutter and yards (`da3gs/training/scenes.py`); no photograph was trained on.
 - Images seen: {images:,}.
-- Recipe: `da3gs train nano`, then {then}; losses of the paper
-  with relative lengths, and points from depth and the decoded camera.
+- Recipe: {recipe}; losses of the paper with relative lengths, and
+  points from depth and the decoded camera. The weights are the moving average, taken while the rate was still high.
 - Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
 - Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are guesses.
 

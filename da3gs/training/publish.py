@@ -24,6 +24,8 @@ from da3gs.training.validation import Figures, validate
 
 NAME = "da3gs-nano"
 SIZES = ((126, 168), (252, 336))
+_CHANCE = 60.0
+"""Mean error in degrees of the cameras' directions above which they are guesses."""
 _HEADER = (
     "| size | poses | AbsRel | δ1 | constant depth | rotation | direction | AUC5 | AUC30 |\n"
     "|---|---|---|---|---|---|---|---|---|"
@@ -49,6 +51,13 @@ def card_text(images: int, parameters: int, figures: dict[str, Figures], scenes:
             f"| {size} | {poses} | {f.absrel:.3f} | {f.delta1:.3f} | {f.constant_absrel:.3f} | "
             f"{f.rotation:.1f}° | {f.direction:.1f}° | {f.auc5:.3f} | {f.auc30:.3f} |"
         )
+    off = max((f.direction for label, f in figures.items() if label.endswith("predicted")), default=0.0)
+    chance = ""
+    if off > _CHANCE:
+        chance = (
+            f"\n  Without given poses the cameras' directions from each other are {off:.0f}° off on average (90 is"
+            " chance):\n  `--poses colmap` is the way then."
+        )
     kind = "depth, ray, camera and splat network" if splats else "depth, ray and camera network"
     recipe = "`da3gs train nano`" + (", then `da3gs train nano-splats --init`" if splats else "")
     return f"""# {NAME}
@@ -62,7 +71,8 @@ project on pictures that it draws itself: for trying things out without a downlo
 - Recipe: {recipe}; losses of the paper with relative lengths, and
   points from depth and the decoded camera. The weights are the moving average, taken while the rate was still high.
 - Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
-- Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are guesses.
+- Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are
+  guesses.{chance}
 
 ## Figures
 

@@ -56,9 +56,9 @@ def check_lines(report: CheckReport) -> list[str]:
         lines.append(f"camera {index}: {value:.2f} dB")
     if report.note is not None:
         lines.append(report.note)
-    elif report.psnr is None:
+    if report.psnr is None and report.note is None:
         lines.append("nothing to compare with; name the scene with --against")
-    else:
+    if report.psnr is not None:
         if report.precision is not None:
             kept = "every harmonic" if report.degree == 3 else f"harmonics up to degree {report.degree}"
             lines.append(f"{report.format} with {kept}: its precision alone gives {report.precision:.2f} dB")

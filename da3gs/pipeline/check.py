@@ -113,7 +113,13 @@ def check(
         if scene is not None and folder is None and splats.kind != ".ply":
             precision = _precision(splats, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
-    return _report(path, splats, scores, bound, precision)
+    report = _report(path, splats, scores, bound, precision)
+    if scene is not None and folder is None and report.psnr is not None and not report.psnr >= bound:
+        whole = len(read_splats(scene / "scene.ply").means)
+        if len(splats.means) < whole:
+            told = f"the file holds {len(splats.means)} of the scene's {whole} splats: what merging or cleaning changed"
+            report = dataclasses.replace(report, note=f"{told} costs PSNR here; --min-psnr sets another bound")
+    return report
 
 
 def _stated(axes: str) -> Frame:

@@ -39,8 +39,8 @@ _DRAWN = 16 * 4 + 4 * 2 + 2 * 8
 """Bytes of a splat while it is drawn: its record, its box, its entries in the lists of two tiles."""
 _SORTED = 52
 """Bytes of a splat while it is sorted into cells: its weight, row and key, both in order, and as much to sort by."""
-_ORDERED = 16
-"""Bytes of a splat while cells are merged: its place in the order, and where cells start."""
+_ORDERED, _CELL = 8, 32
+"""Bytes while cells are merged: of a splat its place in the order, of a cell where it starts and ends."""
 _POLISHED, _SHOWN, _COMPARED = 600, 63, 230
 """Bytes while merged splats are polished, measured: of a splat (its numbers, gradients and moments), of each photo's
 pixels (what they are to show), and of the pixels of the one that is drawn."""
@@ -247,7 +247,7 @@ def _merging(count: int, most: int, splat: int) -> int:
     """Bytes of splats while they become fewer."""
     if count <= most:
         return 0
-    return count * splat + max(count * _SORTED, count * _ORDERED + most * splat)
+    return count * splat + max(count * _SORTED, count * _ORDERED + most * (splat + _CELL))
 
 
 def _polishing(count: int, most: int, splat: int, views: int, pixels: int) -> int:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
 from da3gs.formats import load_gaussians, save_gaussians
 from da3gs.formats.ply import ply_comments, save_ply
+from da3gs.gaussians import Gaussians
 from da3gs.pipeline.bare import load_bare
 from da3gs.pipeline.check import check
 from da3gs.pipeline.clean import NO_LIMITS
@@ -67,6 +69,36 @@ def test_cleaning_comes_first_and_axes_last(scene: Scene, tmp_path: Path) -> Non
     plain = prepared(scene, tmp_path / "a.ply", limits=limits, budget=500)
     turned = ready.content.gaussians.means * torch.tensor([1.0, -1, -1])
     torch.testing.assert_close(turned, plain.content.gaussians.means)
+
+
+def test_a_check_says_that_a_file_holds_fewer_splats(tmp_path: Path) -> None:
+    folder = small_scene_folder(tmp_path / "scene")
+    export(folder, tmp_path / "few.spz", budget=60)
+    report = check(tmp_path / "few.spz", against=folder)
+    assert not report.passed
+    assert report.note is not None
+    assert f"{report.splats} of the scene's 300 splats" in report.note
+    assert any(line.startswith("worst") for line in check_lines(report))
+    assert check(folder / "scene.ply", against=folder, min_psnr=99.0).note is None, "it holds them all"
+
+
+def test_scenes_of_too_many_splats_are_bounded_before_they_are_drawn(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("da3gs.pipeline.merge.DEFAULT_BUDGET", 600)
+    drawn = []
+
+    def told(gaussians: Gaussians, *others: object, **options: object) -> object:
+        """Merge, and note how many splats were to be drawn."""
+        drawn.append(len(gaussians))
+        return merge(gaussians, *others, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("da3gs.pipeline.export.merge", told)
+    ready = prepared(scene, tmp_path / "a.ply", budget=500)
+    assert drawn[0] <= 1200
+    assert ready.count <= 500
+    assert ready.merged is not None
+    assert ready.merged["before"] == 3000
 
 
 def test_budgets_that_cannot_be(scene: Scene, tmp_path: Path) -> None:

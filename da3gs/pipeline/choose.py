@@ -15,10 +15,12 @@ from da3gs.views import Views
 
 _JUDGES = 6
 """Photos, spread over all, that decide."""
+_CLEAR = 0.5
+"""dB by which the head has to win: farther from the photos that made them, sharp splats fare worse than they will."""
 
 
 def better_splats(result: Placed, views: Views) -> Placed:
-    """The prediction without its head's splats where those made from depth are better.
+    """The prediction without its head's splats, unless they are clearly better than those made from depth.
 
     A photo is shown by the splats of the other photos, from where it was taken: one that shows itself proves nothing.
     Splats from depth are sharp, and win where depth is right; those of a small head are soft, and forgive. A single
@@ -29,13 +31,12 @@ def better_splats(result: Placed, views: Views) -> Placed:
         views: the photos.
     """
     bare = dataclasses.replace(result, gaussians=None)
-    if len(views) == 1:
+    if result.gaussians is None or len(views) == 1:
         return bare
     judges = sorted({round(place) for place in np.linspace(0, len(views) - 1, _JUDGES)})
     few = views[judges]
-    return (
-        result if _shown_by_others(_only(result, judges), few) >= _shown_by_others(_only(bare, judges), few) else bare
-    )
+    from_head, from_depth = (_shown_by_others(_only(one, judges), few) for one in (result, bare))
+    return result if from_head > from_depth + _CLEAR else bare
 
 
 def _only(result: Placed, judges: Sequence[int]) -> Placed:

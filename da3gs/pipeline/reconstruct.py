@@ -235,7 +235,7 @@ def _reconstruct(
     if result.poses == "given" and settings.metric == "on":
         result = result.in_metres()
     with watch("splats"), tight_memory():
-        if result.gaussians is not None and settings.splats == "auto" and card.by_photos and not settings.upstream:
+        if settings.splats == "auto" and card.by_photos and not settings.upstream:
             result = better_splats(result, views)
         kept, dropped = kept_splats_of(result, views, settings)
         found = len(kept.gaussians)
@@ -244,14 +244,7 @@ def _reconstruct(
     gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
     del kept
     with watch("score"):
-        shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
-        scores = Scores(input=photo_psnr(gaussians, shown, views))
-        if held:
-            progress("scoring held-out photos", 0, 1)
-            cameras, source = _held_cameras(everything, everyone, context, held, result)
-            scores = dataclasses.replace(
-                scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source
-            )
+        scores = _scores(gaussians, everything, everyone, split, result, settings, progress)
     given = photos.cam_to_world_given if result.poses == "given" else None
     if given is not None and result.resized != 1:  # metres were asked for
         given = _resized(given, result.resized)
@@ -271,6 +264,26 @@ def _reconstruct(
         cam_to_world_given=None if given is None else given[context],
         originals=tuple(photos.photos[i] for i in context) if settings.images == "original" else None,
     )
+
+
+def _scores(
+    gaussians: Gaussians,
+    everything: Views,
+    everyone: Cameras | None,
+    split: tuple[list[int], list[int]],
+    result: Placed,
+    settings: Settings,
+    progress: Progress,
+) -> Scores:
+    """PSNR at the photos, and at those held out."""
+    context, held = split
+    shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
+    scores = Scores(input=photo_psnr(gaussians, shown, everything[context]))
+    if not held:
+        return scores
+    progress("scoring held-out photos", 0, 1)
+    cameras, source = _held_cameras(everything, everyone, context, held, result)
+    return dataclasses.replace(scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source)
 
 
 def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float]]:

@@ -4,9 +4,10 @@ For every set that is there, posed, from the context photos of its split file; P
 everything.
 
 ``refinement``: the nearest photo in their place, the splats as predicted, and after so many ``--seconds`` or
-``--steps``. ``budgets``: against the number of splats, merged down from all of them. ``points``: after so many seconds
-from the predicted splats, and from points triangulated in the context photos alone, refined by the same optimiser at
-the best of several step sizes for it. Milliseconds a step are of this machine as busy as it is.
+``--steps``, with ``--surround`` from a start with blurred colours behind everything. ``budgets``: against the number of
+splats, merged down from all of them. ``points``: after so many seconds from the predicted splats, and from points
+triangulated in the context photos alone, refined by the same optimiser at the best of several step sizes for it.
+Milliseconds a step are of this machine as busy as it is.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.refine import DEFAULT_BUDGET, refined
 from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import Settings, split_holdout
+from da3gs.pipeline.surround import surrounded
 from da3gs.scene import Scene
 from da3gs.views import Views
 
@@ -71,7 +73,10 @@ def refinement_rows(name: str, found: Held, options: argparse.Namespace) -> Rows
     scene, at, held, near = found
     for limit in [{"seconds": s} for s in options.seconds] + [{"steps": n} for n in options.steps]:
         wall, processor = time.perf_counter(), time.process_time()
-        done = refined(scene.gaussians, scene.provenance, scene.cameras, scene.views, budget=options.most, **limit)
+        start, rows = scene.gaussians, scene.provenance
+        if options.surround:
+            start, rows = surrounded(start, rows, scene.cameras, scene.views)
+        done = refined(start, rows, scene.cameras, scene.views, budget=options.most, **limit)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         trial = done.record["trial"] or {"steps": 0}
         steps = max(done.record["steps"] + trial["steps"], 1)
@@ -150,6 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="da3gs-nano")
     parser.add_argument("--seconds", type=float, nargs="*", default=[30.0], help="time boxes")
     parser.add_argument("--steps", type=int, nargs="*", default=[300], help="numbers of steps")
+    parser.add_argument("--surround", action="store_true", help="as ``da3gs refine --surround``")
     parser.add_argument("--most", type=int, default=None, help="splats at most while refining")
     parser.add_argument("--resolution", type=int, default=None, help="long side; the model's own when absent")
     parser.add_argument("--held", type=int, default=6, help="how many held-out photos to score")

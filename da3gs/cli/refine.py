@@ -35,6 +35,8 @@ class Refine(Command):
     """Photos of the scene not to refine against, only to score."""
     optimise_cameras: Switch = False
     """Move the cameras too."""
+    surround: Switch = False
+    """Put blurred colours of the scene behind everything, so that what no photo saw is not black."""
     budget: Annotated[int | None, option("N", hint="(default: 250000)")] = None
     """At most this many splats."""
     cleaning: CleaningOptions = NO_CLEANING
@@ -59,6 +61,7 @@ class Refine(Command):
                 steps=self.steps,
                 holdout=self.holdout,
                 optimise_cameras=self.optimise_cameras,
+                surround=self.surround,
                 budget=self.budget,
                 seed=self.common.seed or 0,
                 progress=progress,
@@ -84,12 +87,14 @@ def refinement_lines(facts: dict[str, Any]) -> list[str]:
     """What refinement did, for people."""
     trial = facts["trial"]
     at = "" if trial is None else f" at {trial['photo']}, left out of a trial"
+    behind = ["  surround blurred colours behind everything"] if facts.get("surround") else []
     if not facts["kept"]:
-        return [f"  refined  no: nothing was won{at}; the splats are as they were"]
+        return [*behind, f"  refined  no: nothing was won{at}; the splats are as they were"]
     won = "" if trial is None else f", {trial['psnr_before']:.1f} to {trial['psnr_best']:.1f} dB{at}"
     lines = [
+        *behind,
         f"  refined  {facts['steps']} steps in {facts['seconds']:.0f} s, "
-        f"{facts['psnr_before']:.1f} to {facts['psnr_after']:.1f} dB at the photos{won}"
+        f"{facts['psnr_before']:.1f} to {facts['psnr_after']:.1f} dB at the photos{won}",
     ]
     if "psnr_holdout_after" in facts:
         lines.append(

@@ -18,6 +18,7 @@ from da3gs.pipeline.clean import finite_splats
 from da3gs.pipeline.descent import Descent, Limit, Options
 from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import split_holdout
+from da3gs.pipeline.surround import surrounded
 from da3gs.pipeline.thin import thinned
 from da3gs.scene import Provenance, Scene
 from da3gs.views import Views
@@ -59,6 +60,7 @@ def refine(
     steps: int | None = None,
     holdout: str | None = None,
     optimise_cameras: bool = False,
+    surround: bool = False,
     budget: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -76,6 +78,8 @@ def refine(
             depend on the machine's speed.
         holdout: ``every:K`` or names: photos of the scene that are only scored, before and after.
         optimise_cameras: move the cameras too, all but the first.
+        surround: begin with blurred colours of the scene behind everything, for what no photo saw. They stay where
+            refinement does not help, too. Seen from outside they are a ball round the scene.
         budget: at most so many splats; 250 000 by default.
 
     Raises:
@@ -84,9 +88,12 @@ def refine(
     check_limits(seconds, steps, budget)
     context, held = split_holdout(holdout, scene.views.names)
     views, cameras = scene.views[context], scene.cameras[context]
+    gaussians, rows = scene.gaussians, _renumbered(scene.provenance, context + held)
+    if surround:
+        gaussians, rows = surrounded(gaussians, rows, cameras, views)
     done = refined(
-        scene.gaussians,
-        _renumbered(scene.provenance, context + held),
+        gaussians,
+        rows,
         cameras,
         views,
         seconds=DEFAULT_SECONDS if seconds is None and steps is None else seconds,
@@ -96,7 +103,7 @@ def refine(
         seed=seed,
         progress=progress,
     )
-    record = dict(done.record)
+    record = {**done.record, "surround": surround}
     if held:
         at, photos = scene.cameras[held], scene.views[held]
         record["psnr_holdout_before"] = _mean(photo_psnr(scene.gaussians, at, photos))

@@ -31,8 +31,9 @@ _TRIAL = 0.3
 """Share of the time, or of the steps, that goes to finding out whether refinement helps at a photo it does not see."""
 _LEAST_TRIAL = 24
 """Steps that the trial takes at least, where steps are counted: fewer tell nothing."""
-_LOOKS = 5
-"""How often the trial looks at that photo."""
+_FIRST_LOOK, _NEXT_LOOK = 8, 1.5
+"""The step at which the trial first looks at that photo, and how many times as many until it looks again: where few
+photos tell little, the best is soon past."""
 _CLEAR = 0.5
 """dB that settle the matter: the trial ends, and the time left is for all photos."""
 _FAINT = 0.01
@@ -270,15 +271,16 @@ def _trial(
     options = dataclasses.replace(options, most=max(part, round(options.most * float(foreign.float().mean()))))
     at, photo = cameras[[guard]], views[[guard]]
     scores = [photo_psnr(gaussians.masked(foreign), at, photo)[0]]
-    found = [0]
+    found, due = [0], [_FIRST_LOOK]
     descent = Descent(start, cameras[others], views[others], options)
 
     def told(step: int, share: float, loss: float) -> bool:
         """Look at the photo left out now and then; True once it has clearly won."""
         progress("trying out refinement", min(round(100 * share), 100), 100)
-        if share >= len(scores) / _LOOKS:
+        if step >= due[0] or share >= 1:
             scores.append(photo_psnr(descent.splats().detach(), at, photo)[0])
             found.append(step)
+            due[0] = math.ceil(_NEXT_LOOK * step)
         return scores[-1] >= scores[0] + _CLEAR
 
     left = None if limit.seconds is None else max(_TRIAL * limit.seconds - (time.perf_counter() - begin), 1e-3)

@@ -136,11 +136,11 @@ def bundled_card(weights: Path) -> ModelCard:
         repository=None,
         licence="Apache-2.0",
         commercial=True,
-        parameters=sum(math.prod(shape) for shape in shapes.values()) or 8_206_258,
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
         heads=(*_GEOMETRY, *splats),
         resolution=252,
         views=8,
-        about="bundled; trained briefly on procedural rooms, for trying things out with known poses",
+        about="bundled; trained on procedural rooms, for trying things out with known poses",
     )
 
 

@@ -168,7 +168,7 @@ def consistent_depth(
     tried = {"network": raw, "scaled": raw * factors[:, None, None]}
     tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
     # at the finest level all that is off by a few pixels looks equally wrong
-    coarse = torch.stack([_costs_of(level, tried) for level in levels[:-1]]).mean(0)
+    coarse = torch.stack([_costs_of(level, list(tried.values())) for level in levels[:-1]]).mean(0)
     apart = [disagreement(finest, _resized(one, finest.size), _NEIGHBORS) for one in tried.values()]
     coarse = coarse + _ONE_SURFACE * torch.stack(apart)
     chosen = torch.where(coarse.amin(0) < coarse[0] - _GAIN, coarse.argmin(0), 0)
@@ -178,8 +178,12 @@ def consistent_depth(
         logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
     near = _resized(start, finest.size)
     fields = [_resized(raw, finest.size), near, near * logs.exp()]
-    before, kept, refined = (float(costs.mean()) for costs in _disagreements(finest, fields))
-    better = _worth(levels, fields[2]) < _worth(levels, fields[1]) - _GAIN
+    costs = torch.stack([_costs_of(level, fields).mean(1) for level in levels])
+    before, kept, refined = costs[-1].tolist()
+    # chance lets a search find windows that look alike, but not depths that mean one surface
+    apart = [disagreement(finest, field, _NEIGHBORS).mean() for field in fields]
+    worth = costs.mean(0) + _ONE_SURFACE * torch.stack(apart)
+    better = bool(worth[2] < worth[1] - _GAIN)
     if not (chosen.any() or better):
         return _unchanged(depth, before)
     final = start * _enlarged(logs, (depth.shape[1], depth.shape[2])).exp() if better else start
@@ -193,17 +197,9 @@ def consistent_depth(
     )
 
 
-def _worth(levels: Sequence[Level], depth: Float[Tensor, "V h w"]) -> float:
-    """What a depth costs in all, less is better: chance alone lets a search find windows that look alike, but not
-    depths that mean one surface."""
-    photos = [float(_disagreements(level, [_resized(depth, level.size)])[0].mean()) for level in levels]
-    apart = float(disagreement(levels[-1], depth, _NEIGHBORS).mean())
-    return sum(photos) / len(photos) + _ONE_SURFACE * apart
-
-
-def _costs_of(level: Level, starts: Mapping[str, Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
-    """What each start costs each view."""
-    return torch.stack(_disagreements(level, [_resized(start, level.size) for start in starts.values()]))
+def _costs_of(level: Level, depths: Sequence[Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
+    """What each depth costs each view."""
+    return torch.stack(_disagreements(level, [_resized(depth, level.size) for depth in depths]))
 
 
 def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:

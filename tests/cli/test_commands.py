@@ -267,7 +267,7 @@ def test_view_serves_until_interrupted(scene: Path) -> None:
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import socket
+import threading
+import time
 import types
 
 import numpy as np
@@ -162,3 +164,33 @@ def test_addresses() -> None:
 def test_nothing_to_show() -> None:
     with pytest.raises(InputError, match="no splat"):
         Viewer(one_splat().masked(torch.tensor([False])))
+
+
+def test_closing_waits_for_what_is_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends while a daemon thread is inside torch or a kernel aborts."""
+    viewer = Viewer(wall_scene(), port=0)
+    begun, drawn = threading.Event(), threading.Event()
+
+    def paint(*_: object) -> None:
+        begun.set()
+        time.sleep(0.5)
+        drawn.set()
+
+    monkeypatch.setattr(viewer.artist, "paint", paint)
+    with viewer:
+        assert begun.wait(20)
+    assert drawn.is_set()
+
+
+def test_a_start_that_fails_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = Viewer(wall_scene(), port=0)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(viewer, "thumbnail", interrupted)
+    with pytest.raises(KeyboardInterrupt), viewer:
+        pass
+    host, port = viewer.url.split("/")[2].split(":")
+    with socket.socket() as free:
+        assert free.connect_ex((host, int(port))) != 0

@@ -87,6 +87,7 @@ class Viewer:
         self._flights: dict[int, int] = {}
         self._closed, self._lock = threading.Event(), threading.Lock()
         self._sent: tuple[object, int, BrowserSplats] | None = None
+        self._warmer = threading.Thread(target=self._warm, name="warmer", daemon=True)
         self._look_around()
         self.editor.on_change(self._edited)
 
@@ -128,7 +129,7 @@ class Viewer:
         thumbnails = [self.thumbnail(i) for i in range(len(self.viewpoints))]
         self.frustums = Frustums(self.viewpoints, thumbnails, self.stand_at)
         self.panel = Panel(self)
-        threading.Thread(target=self._warm, daemon=True).start()
+        self._warmer.start()
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(self._farewell)
         return self
@@ -266,12 +267,18 @@ class Viewer:
             window.close()
         for window in windows:
             window.painter.join()
+        if self._warmer.is_alive():  # a process that ends inside a native call of a daemon thread aborts
+            self._warmer.join()
         if hasattr(self, "server"):
             with contextlib.redirect_stdout(io.StringIO()):  # viser says that it stops
                 self.server.stop()
 
     def __enter__(self) -> Viewer:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # an interruption too
+            self.close()
+            raise
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -63,10 +63,13 @@ def load_views(
     fps: float | None = None,
     undistort: bool = True,
     masks: str | Path | None = None,
+    panoramas: Panoramas = "auto",
 ) -> Views:
     """The photos of anything that ``reconstruct`` takes, at the network's size; see ``load_photos``."""
     folder = None if masks is None else Path(masks)
-    loaded = load_photos(source, resolution=resolution, views=views, fps=fps, undistort=undistort, masks=folder)
+    loaded = load_photos(
+        source, resolution=resolution, views=views, fps=fps, undistort=undistort, masks=folder, panoramas=panoramas
+    )
     return loaded.views
 
 

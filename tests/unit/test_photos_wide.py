@@ -16,7 +16,7 @@ from da3gs.errors import InputError
 from da3gs.formats.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, save_colmap
 from da3gs.formats.lens import Lens, lens_of, panorama_lens
 from da3gs.geometry.rotations import matrix_to_quaternion
-from da3gs.photos import load_photos
+from da3gs.photos import load_photos, load_views
 from da3gs.photos.records import LoadedPhotos
 from da3gs.photos.slices import landing, slices_of
 
@@ -122,7 +122,7 @@ def test_twice_as_wide_as_high_is_no_panorama_by_itself(tmp_path: Path) -> None:
     assert len(load_photos(tmp_path / "p.png", resolution=98).views) == 1
     assert len(load_photos(tmp_path / "p.png", resolution=98, panoramas="always").views) == 6
     save_png(tmp_path / "q.png", panorama(128, 256), WHOLE)
-    assert len(load_photos(tmp_path / "q.png", resolution=98, panoramas="never").views) == 1
+    assert len(load_views(tmp_path / "q.png", resolution=98, panoramas="never")) == 1
     save_png(tmp_path / "r.png", panorama(128, 256), 'GPano:ProjectionType="cylindrical"')
     assert len(load_photos(tmp_path / "r.png", resolution=98).views) == 1
     save_png(tmp_path / "s.png", panorama(100, 300)[:, :250], WHOLE)

@@ -137,6 +137,8 @@ class TrainConfig:
         if (config.camera is None) != (self.objective == "monocular"):
             kind = "a monocular model" if config.camera is None else "an any-view model"
             raise InputError(f"model = {self.model!r} is {kind}, and cannot be trained for {self.objective}")
+        if self.weights.matching and self.parallel == "fsdp":
+            raise InputError("weights.matching needs every weight on every process; set parallel to 'ddp'")
         if config.splats is None and (self.objective == "splats" or self.trained == "splat_head"):
             raise InputError(f"model = {self.model!r} has no splat head; use 'da3gs-nano-splats' or 'da3-giant'")
         return config

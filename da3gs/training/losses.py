@@ -35,6 +35,8 @@ class LossWeights:
     """Distances in pixels over which gradients are taken; the paper's is 1."""
     world: float = 0.0
     """Points from depth and the decoded camera, as splats are made; not in the paper."""
+    matching: float = 0.0
+    """Of attention that looks at the same point in the other view (``matching``); not in the paper."""
     confidence: float = 0.2
     """λ in ``c |error| − λ log c``; not printed in the paper, 0.2 as in DUSt3R."""
     relative: bool = False

@@ -11,6 +11,7 @@ from da3gs.network.config import ModelConfig
 from da3gs.training.losses import LossWeights
 from da3gs.training.networks import trainable_network
 from da3gs.training.photometric import PhotoWeights
+from da3gs.training.shots import MOTION
 from da3gs.training.teacher import TeacherWeights
 
 Objective = Literal["geometry", "splats", "monocular"]
@@ -31,6 +32,8 @@ class Stage:
     """Fewest and most views of a scene; a batch has one number."""
     targets: tuple[int, int] = (0, 0)
     """Fewest and most views beside them that the network does not see: splats are compared with them."""
+    motion: tuple[float, float] = MOTION
+    """How far the cameras of procedural scenes go, least and most (``shots.MOTION``)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,8 +140,8 @@ class TrainConfig:
         if (config.camera is None) != (self.objective == "monocular"):
             kind = "a monocular model" if config.camera is None else "an any-view model"
             raise InputError(f"model = {self.model!r} is {kind}, and cannot be trained for {self.objective}")
-        if self.weights.matching and self.parallel == "fsdp":
-            raise InputError("weights.matching needs every weight on every process; set parallel to 'ddp'")
+        if (self.weights.matching or self.weights.motion) and self.parallel == "fsdp":
+            raise InputError("weights.matching and .motion need every weight on every process; set parallel to 'ddp'")
         if config.splats is None and (self.objective == "splats" or self.trained == "splat_head"):
             raise InputError(f"model = {self.model!r} has no splat head; use 'da3gs-nano-splats' or 'da3-giant'")
         return config

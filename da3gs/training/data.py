@@ -26,7 +26,7 @@ from da3gs.training.config import TrainConfig
 from da3gs.training.outdoors import SKY_RADIUS
 from da3gs.training.real import RealScenes
 from da3gs.training.scenes import SceneKind, checked_kinds, make_scene
-from da3gs.training.shots import FAST, FINE, PLAIN, Quality, color_map, depth_map, develop, take_shots
+from da3gs.training.shots import FAST, FINE, MOTION, PLAIN, Quality, color_map, depth_map, develop, take_shots
 from da3gs.training.textures import TextureBank, make_textures
 from da3gs.training.wallpaper import texture_files, with_photos
 from da3gs.views import Views
@@ -36,13 +36,13 @@ _TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet
 
 def _photograph(
     g: np.random.Generator, bank: TextureBank, views: int, height: int, width: int, *,
-    quality: Quality, kind: SceneKind | None = None, plain: bool = False,
+    quality: Quality, kind: SceneKind | None = None, plain: bool = False, motion: tuple[float, float] = MOTION,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:  # fmt: skip
     """Photos [V, H, W, 3], depth [V, H, W], poses [V, 4, 4] and focal lengths [V, 2] of a new scene."""
     shots = None
     while shots is None:
         scene = make_scene(g, bank, kind)
-        shots = take_shots(g, scene, views, height, width)
+        shots = take_shots(g, scene, views, height, width, motion)
     pairs = list(zip(shots.cam_to_world, shots.focals, strict=True))
     hits = [depth_map(scene, pose, focal, height, width) for pose, focal in pairs]
     far = scene.radii > SKY_RADIUS
@@ -66,12 +66,12 @@ def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Camera
 
 def _batch(
     g: np.random.Generator, bank: TextureBank, scenes: int, views: int, size: tuple[int, int],
-    kinds: Sequence[tuple[SceneKind, float]] = (),
+    kinds: Sequence[tuple[SceneKind, float]] = (), motion: tuple[float, float] = MOTION,
 ) -> Batch:  # fmt: skip
     parts = []
     for _ in range(scenes):
         quality = PLAIN if g.random() < 0.5 else FAST
-        parts.append(_photograph(g, bank, views, *size, quality=quality, kind=_drawn_kind(g, kinds)))
+        parts.append(_photograph(g, bank, views, *size, quality=quality, kind=_drawn_kind(g, kinds), motion=motion))
     photos, depth, poses, focals = (np.stack(column) for column in zip(*parts, strict=True))
     return Batch(
         images=torch.from_numpy(photos).permute(0, 1, 4, 2, 3),
@@ -98,6 +98,7 @@ class _Shape:
     targets: int
     scenes: int
     posed: bool
+    motion: tuple[float, float]
 
 
 class Batches:
@@ -151,7 +152,9 @@ class Batches:
         scenes = max(1, round(stage.pixels / (views * height * width)))
         posed = bool(g.random() < self.config.posed) and views > 1
         targets = int(g.integers(stage.targets[0], stage.targets[1] + 1)) if stage.targets[1] else 0
-        return _Shape(size=(height, width), views=views, targets=targets, scenes=scenes, posed=posed)
+        return _Shape(
+            size=(height, width), views=views, targets=targets, scenes=scenes, posed=posed, motion=stage.motion
+        )
 
     def batch(self, step: int, part: int = 0) -> Batch:
         """A batch of a step, made here and now; ``part`` counts those of an accumulated step."""
@@ -164,7 +167,7 @@ class Batches:
         if self._real is not None and g.random() < self.config.data_share:
             batch = self._real.batch(g, shape.scenes, views, shape.size, targets=shape.targets)
         else:
-            batch = _batch(g, self.bank(step), shape.scenes, views, shape.size, self._kinds)
+            batch = _batch(g, self.bank(step), shape.scenes, views, shape.size, self._kinds, shape.motion)
         return dataclasses.replace(batch, posed=shape.posed, targets=shape.targets, number=step)
 
     def step(self, step: int) -> list[Batch]:

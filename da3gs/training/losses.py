@@ -36,7 +36,9 @@ class LossWeights:
     world: float = 0.0
     """Points from depth and the decoded camera, as splats are made; not in the paper."""
     matching: float = 0.0
-    """Of attention that looks at the same point in the other view (``matching``); not in the paper."""
+    """Of attention that looks at the same point in another view (``matching``); not in the paper."""
+    motion: float = 0.0
+    """Of tokens that tell how far their patch has moved; not in the paper."""
     confidence: float = 0.2
     """λ in ``c |error| − λ log c``; not printed in the paper, 0.2 as in DUSt3R."""
     relative: bool = False

@@ -3,6 +3,9 @@
 Not in the paper, whose backbone knew from a hundred million photographs what looks alike before it saw two views of one
 scene. A network that starts from nothing learns what follows from one photograph alone, and hardly ever by itself that
 the other views hold the answer; told which patches belong together, it finds them after some thousand steps.
+
+Two losses do it: one on where attention looks, and one on what it brings back, which is how far the patch has moved.
+The second one waits for the first; cameras wait for both.
 """
 
 from __future__ import annotations
@@ -32,39 +35,56 @@ class Matches(TensorRecord):
 
     shares: Float[Tensor, "B pairs P P"]
     """For every patch of the one view, what each patch of the other counts: bilinear, four at most, of sum 1."""
+    moved: Float[Tensor, "B pairs P 2"]
+    """How far (x, y) the point lies from where the patch is, in eighths of the picture's longer side."""
     seen: Bool[Tensor, "B pairs P"]
     """Whether the other view sees the point in the middle of the patch."""
 
 
-class AttentionProbe:
-    """Remembers queries and keys of one head in every global block but the last, from the latest forward pass."""
+class Probe:
+    """Listens to every global block but the last: queries and keys of one head, and the tokens that come out."""
 
     def __init__(self, backbone: Backbone, head: int = 0) -> None:
         """Begin to listen; that lasts as long as the backbone does."""
-        self.heard: dict[int, tuple[Tensor, Tensor]] = {}
+        self.attended: dict[int, tuple[Tensor, Tensor]] = {}
+        """Of a block: queries and keys (B, T, C) of the latest forward pass."""
+        self.tokens: dict[int, Tensor] = {}
+        """Of a block but the first: tokens (B, T, C) of all views."""
         self._head = head
+        generator = torch.Generator().manual_seed(0)
+        self._readout = torch.randn(backbone.config.width, 2, generator=generator) * backbone.config.width**-0.5
         blocks = [index for index in range(backbone.config.depth) if backbone.config.is_global(index)]
         for index in blocks[:-1]:
             block = backbone.blocks[index]
             assert isinstance(block, Block)
-            block.attention.register_forward_pre_hook(self._listener(index))
+            block.attention.register_forward_pre_hook(self._attention_listener(index))
+        for index in blocks[1:-1]:
+            backbone.blocks[index].register_forward_hook(self._token_listener(index))
 
-    def _listener(self, index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def _attention_listener(self, index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def listen(attention: nn.Module, inputs: tuple[Any, ...]) -> None:
             assert isinstance(attention, Attention)
             query, key, _ = attention.projected(inputs[0], inputs[1])
-            self.heard[index] = query[:, self._head], key[:, self._head]
+            self.attended[index] = query[:, self._head], key[:, self._head]
 
         return listen
 
-    def loss(self, truth: Truth, patch: int) -> Float[Tensor, ""]:
-        """The mean over blocks of ``matching_loss``; 0 where there is but one view."""
-        views = truth.depth.shape[1]
-        if views < 2 or not self.heard:
-            return truth.depth.new_zeros(())
+    def _token_listener(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        def listen(block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            self.tokens[index] = output
+
+        return listen
+
+    def losses(self, truth: Truth, patch: int) -> dict[str, Float[Tensor, ""]]:
+        """``matching_loss`` and ``motion_loss``, means over blocks; 0 where there is but one view."""
+        views, none = truth.depth.shape[1], truth.depth.new_zeros(())
+        if views < 2:
+            return {"matching": none, "motion": none}
         matches = true_matches(truth, patch)
-        losses = [matching_loss(query, key, matches, views) for query, key in self.heard.values()]
-        return torch.stack(losses).mean()
+        readout = self._readout.to(none.device)
+        looks = [matching_loss(query, key, matches, views) for query, key in self.attended.values()]
+        brings = [motion_loss(tokens, readout, matches, views) for tokens in self.tokens.values()]
+        return {name: torch.stack(found or [none]).mean() for name, found in (("matching", looks), ("motion", brings))}
 
 
 def true_matches(truth: Truth, patch: int) -> Matches:
@@ -93,7 +113,11 @@ def true_matches(truth: Truth, patch: int) -> Matches:
         align_corners=False,
     ).view(batch, len(source), -1)
     seen = there & (z > 0) & (normalized.abs() < 1).all(-1) & ((found - z).abs() < _SAME_DEPTH * z)
-    return Matches(shares=bilinear_shares(place / patch - 0.5, height // patch, width // patch), seen=seen)
+    cells = place / patch - 0.5
+    rows, columns = height // patch, width // patch
+    own = torch.stack(torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy"), -1).flatten(0, 1)
+    moved = (cells - own.to(cells)) * (8 * patch / max(height, width))
+    return Matches(shares=bilinear_shares(cells, rows, columns), moved=moved, seen=seen)
 
 
 def bilinear_shares(places: Float[Tensor, "*batch N 2"], rows: int, columns: int) -> Float[Tensor, "*batch N cells"]:
@@ -121,3 +145,23 @@ def matching_loss(
     logits = q[:, source] @ k[:, target].mT * q.shape[-1] ** -0.5
     entropy = -(matches.shares * logits.log_softmax(-1)).sum(-1)
     return masked_mean(entropy, matches.seen)
+
+
+def motion_loss(
+    tokens: Float[Tensor, "B T C"], readout: Float[Tensor, "C 2"], matches: Matches, views: int
+) -> Float[Tensor, ""]:
+    """ℓ1 between how far a patch has moved and what its token says of it, mean over the patches that are seen.
+
+    What a token says is a fixed projection of it, after normalisation: nothing has to be learnt but the tokens. Patches
+    of the other views tell where they are in the first view; those of the first view only where there is no other but
+    one, since they would have to tell several things at once.
+    """
+    spoken = F.layer_norm(tokens.float(), tokens.shape[-1:]) @ readout
+    spoken = spoken.unflatten(1, (views, -1))[:, :, 1:]
+    one = torch.arange(1, views, device=tokens.device)
+    source = torch.cat((0 * one, one))
+    error = (spoken[:, source] - matches.moved).abs().sum(-1)
+    told = matches.seen.clone()
+    if views > 2:
+        told[:, : views - 1] = False
+    return masked_mean(error, told)

@@ -11,12 +11,22 @@ from da3gs.training.teacher import TeacherWeights
 
 _NANO_WEIGHTS = LossWeights(gradient_steps=(1, 4, 16, 48), gradient=0.5, world=0.5, relative=True)
 _LOW = ((126, 168, 0.6), (112, 168, 0.2), (140, 140, 0.2))
+_NEAR, _APART = (0.06, 0.4), (0.06, 0.65)  # matching is learnt between views that are near each other
 _NANO = TrainConfig(
     name="nano",
-    weights=_NANO_WEIGHTS,
+    weights=dataclasses.replace(_NANO_WEIGHTS, matching=0.5, motion=2.0),
+    learning_rate=5e-4,
+    posed=0.2,
     stages=(
-        Stage(steps=4000, sizes=((70, 98, 0.5), (84, 112, 0.5)), pixels=16 * 84 * 112, views=(2, 3)),
-        Stage(steps=16000, sizes=(*_LOW, (168, 224, 0.1), (252, 336, 0.1)), pixels=16 * 126 * 168, views=(2, 4)),
+        Stage(steps=4000, sizes=((70, 98, 0.5), (84, 112, 0.5)), pixels=16 * 84 * 112, views=(2, 2), motion=_NEAR),
+        Stage(steps=6000, sizes=(*_LOW, (168, 224, 0.1)), pixels=16 * 126 * 168, views=(2, 2), motion=_NEAR),
+        Stage(
+            steps=10000,
+            sizes=(*_LOW, (168, 224, 0.1), (252, 336, 0.1)),
+            pixels=16 * 126 * 168,
+            views=(2, 4),
+            motion=_APART,
+        ),
         Stage(
             steps=40000,
             sizes=(*_LOW, (168, 224, 0.4), (168, 252, 0.1), (252, 336, 0.3), (252, 252, 0.1)),

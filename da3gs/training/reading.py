@@ -116,7 +116,7 @@ def _check_stage(stage: Stage) -> None:
     for height, width, share in stage.sizes:
         if min(height, width) < _PATCH or height % _PATCH or width % _PATCH or not share >= 0:
             raise ValueError(f"sizes = {(height, width, share)}: sides are multiples of {_PATCH}, shares at least 0")
-    for name, least in (("views", 1), ("targets", 0)):
+    for name, least in (("views", 1), ("targets", 0), ("motion", 0)):
         low, high = getattr(stage, name)
         if not least <= low <= high:
             raise ValueError(f"{name} = {(low, high)}: fewest and most, from {least} on")

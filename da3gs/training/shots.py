@@ -12,6 +12,8 @@ from da3gs.training import _raycast, _shading
 from da3gs.training.solids import ProceduralScene
 from da3gs.training.textures import TextureBank
 
+MOTION = (0.06, 0.9)
+"""How far cameras go, least and most, in shares of the distance to what they look at (radians, round it)."""
 _COARSE = 16
 
 
@@ -137,10 +139,14 @@ def _moved(g: np.random.Generator, base: NDArray, target: NDArray, style: int, a
     return aim(new, target + g.normal(0, 0.25, 3) * amount * distance, roll)
 
 
-def take_shots(g: np.random.Generator, scene: ProceduralScene, views: int, height: int, width: int) -> Shots | None:
+def take_shots(
+    g: np.random.Generator, scene: ProceduralScene, views: int, height: int, width: int,
+    motion: tuple[float, float] = MOTION,
+) -> Shots | None:  # fmt: skip
     """Cameras that overlap, stand in free space and look at something; None when this scene gives none.
 
-    The first camera is the reference: each other one sees a good part of what it sees.
+    The first camera is the reference: each other one sees a good part of what it sees. ``motion`` is the range of how
+    far they go, in shares of the distance to what they look at.
     """
     fov = math.radians(min(88.0, max(24.0, 56.0 * 2 ** g.normal(0, 0.4))))
     focal = max(height, width) / 2 / math.tan(fov / 2)
@@ -162,7 +168,7 @@ def take_shots(g: np.random.Generator, scene: ProceduralScene, views: int, heigh
         if middle > 1e3:  # little but sky
             continue
         pivot = poses[0][:3, 3] + poses[0][:3, 2] * middle
-        style, amount = int(g.integers(4)), g.uniform(0.06, 0.9)
+        style, amount = int(g.integers(4)), g.uniform(*motion)
         for _ in range(10 * views):
             if len(poses) == views:
                 return Shots(cam_to_world=np.stack(poses), focals=focals, height=height, width=width)

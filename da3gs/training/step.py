@@ -17,7 +17,7 @@ from da3gs.network.model import DepthAnything3
 from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
 from da3gs.training.losses import Truth, conditioning, scene_truth, total_loss
-from da3gs.training.matching import AttentionProbe
+from da3gs.training.matching import Probe
 from da3gs.training.photometric import splat_loss
 from da3gs.training.teacher import monocular_loss
 
@@ -29,8 +29,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
-        matches = config.objective == "geometry" and config.weights.matching > 0
-        self.probe = AttentionProbe(model.backbone) if matches else None
+        probed = config.objective == "geometry" and (config.weights.matching > 0 or config.weights.motion > 0)
+        self.probe = Probe(model.backbone) if probed else None
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of all losses of a batch, and each of them alone."""
@@ -50,8 +50,9 @@ class Objective(nn.Module):
                 truth = context_of(truth, batch.context)
                 total, parts = total_loss(outputs, truth, config.weights)
                 if self.probe is not None:
-                    parts["matching"] = self.probe.loss(truth, model.config.backbone.patch)
-                    total = total + config.weights.matching * parts["matching"]
+                    found = self.probe.losses(truth, model.config.backbone.patch)
+                    total = total + sum(getattr(config.weights, name) * value for name, value in found.items())
+                    parts = {**parts, **found}
                 return total, parts
             case "monocular":
                 sky = None if batch.sky is None else batch.sky[:, : batch.context]

@@ -13,7 +13,7 @@ from da3gs.errors import InputError
 from da3gs.network.model import DepthAnything3
 from da3gs.training.data import Batches
 from da3gs.training.losses import LossWeights, Truth, scene_truth
-from da3gs.training.matching import AttentionProbe, bilinear_shares, matching_loss, true_matches
+from da3gs.training.matching import Probe, bilinear_shares, matching_loss, motion_loss, true_matches
 from da3gs.training.reading import load_config
 from da3gs.training.step import Objective
 
@@ -44,6 +44,7 @@ def test_matches_of_a_wall() -> None:
     matches = true_matches(wall(3.5), 4)
     assert matches.shares.shape == (1, 2, 4, 4)
     torch.testing.assert_close(matches.shares[0, 0, 0], torch.tensor([0, 0.875, 0, 0.125]))
+    torch.testing.assert_close(matches.moved[0, 0, 0], torch.tensor([4.0, 0.5]))  # (1, 0.125) patches of half a side
     # The right column leaves the picture to the right, and in the way back the left one to the left.
     assert matches.seen.tolist() == [[[True, False, True, False], [False, True, False, True]]]
 
@@ -68,6 +69,7 @@ def test_pairs_are_those_with_the_first_view() -> None:
     for k in (0, 1):
         torch.testing.assert_close(matches.shares[:, k], pairs[k].shares[:, 0])
         torch.testing.assert_close(matches.shares[:, 2 + k], pairs[k].shares[:, 1])
+        torch.testing.assert_close(matches.moved[:, 2 + k], pairs[k].moved[:, 1])
 
 
 def test_loss_is_the_cross_entropy_of_the_other_view() -> None:
@@ -84,6 +86,28 @@ def test_loss_is_the_cross_entropy_of_the_other_view() -> None:
     counts = matches.seen[0].sum(-1)
     expected = (there * counts[0] + math.log(4) * counts[1]) / counts.sum()
     assert first.item() == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_motion_is_read_from_tokens() -> None:
+    matches = true_matches(wall(1.5), 4)  # (0.5, 0.125) patches in the first view, (-0.25, 0.125) in the second
+    readout = torch.tensor([[1.0, 0], [0, 1.0]])
+    tokens = torch.tensor([1.0, -1.0]).repeat(1, 10, 1)  # which normalisation leaves as it is
+    tokens[:, (0, 5)] = 50.0  # first tokens tell nothing
+    told = matches.seen[0].sum(-1).tolist()
+    assert told == [2, 4]
+    expected = (2 * (abs(1 - 2.0) + 1.5) + 4 * (2.0 + 1.5)) / 6
+    assert motion_loss(tokens, readout, matches, 2).item() == pytest.approx(expected, rel=1e-4)  # 1e-5 in the norm
+
+
+def test_the_first_of_three_views_tells_no_motion() -> None:
+    matches = true_matches(wall(1.0, views=3), 4)
+    readout = torch.eye(2)
+    tokens = torch.tensor([1.0, -1.0]).repeat(1, 15, 1)
+    before = motion_loss(tokens, readout, matches, 3)
+    tokens[:, 1:5] = torch.tensor([-1.0, 1.0])
+    assert motion_loss(tokens, readout, matches, 3) == before
+    tokens[:, 6:10] = torch.tensor([-1.0, 1.0])
+    assert motion_loss(tokens, readout, matches, 3) != before
 
 
 def test_gradient_of_the_loss() -> None:
@@ -103,8 +127,8 @@ def test_gradient_of_the_loss() -> None:
 
 
 def test_a_network_learns_to_match() -> None:
-    """Thirty steps on one batch teach it much of what can be known there."""
-    config = load_config("smoke", settings=("weights.matching=1.0", "bfloat16=false"))
+    """Thirty steps on one batch teach it something of what can be known there."""
+    config = load_config("smoke", settings=("weights.matching=1.0", "weights.motion=0.1", "bfloat16=false"))
     torch.manual_seed(0)
     objective = Objective(DepthAnything3(config.network()), config)
     assert objective.probe is not None
@@ -118,14 +142,15 @@ def test_a_network_learns_to_match() -> None:
         total.backward()
         optimizer.step()
         values.append(float(parts["matching"].detach()))
-    assert set(objective.probe.heard) == {5, 7, 9}
+    assert set(objective.probe.attended) == {5, 7, 9}
+    assert set(objective.probe.tokens) == {7, 9}
     assert values[-1] < values[0] - 0.5
 
 
 def test_one_view_has_nothing_to_match() -> None:
     config = load_config("smoke", settings=("weights.matching=1.0",))
-    probe = AttentionProbe(DepthAnything3(config.network()).backbone)
-    assert probe.loss(wall(0.0, views=1), 4) == 0
+    probe = Probe(DepthAnything3(config.network()).backbone)
+    assert probe.losses(wall(0.0, views=1), 4) == {"matching": 0, "motion": 0}
     assert Objective(DepthAnything3(config.network()), dataclasses.replace(config, weights=LossWeights())).probe is None
 
 

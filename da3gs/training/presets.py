@@ -14,7 +14,7 @@ _LOW = ((126, 168, 0.6), (112, 168, 0.2), (140, 140, 0.2))
 _NEAR, _APART = (0.06, 0.4), (0.06, 0.65)  # matching is learnt between views that are near each other
 _NANO = TrainConfig(
     name="nano",
-    weights=dataclasses.replace(_NANO_WEIGHTS, matching=0.5, motion=2.0),
+    weights=dataclasses.replace(_NANO_WEIGHTS, rays=2.0, camera=5.0, matching=0.5, motion=2.0),
     learning_rate=5e-4,
     posed=0.2,
     stages=(

@@ -69,7 +69,8 @@ project on pictures that it draws itself: for trying things out without a downlo
 - Data: procedural rooms, table tops, clutter and yards (`da3gs/training/scenes.py`); no photograph was trained on.
 - Images seen: {images:,}.
 - Recipe: {recipe}; losses of the paper with relative lengths,
-  points from depth and the decoded camera, and patches that have to find each other between views. The weights are the moving average, taken while the rate was still high.
+  points from depth and the decoded camera, and patches that have to find each other between views.
+  The weights are the moving average, taken while the rate was still high.
 - Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
 - Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are
   guesses.{chance}

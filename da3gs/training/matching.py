@@ -97,8 +97,7 @@ def true_matches(truth: Truth, patch: int) -> Matches:
     """
     depth = truth.depth
     batch, views, height, width = depth.shape
-    one = torch.arange(1, views, device=depth.device)
-    source, target = torch.cat((0 * one, one)), torch.cat((one, 0 * one))
+    source, target = _pairs(views, depth.device)
     middles = (..., slice(patch // 2, None, patch), slice(patch // 2, None, patch))
     points = unproject(depth, truth.cameras.intrinsics, truth.cameras.cam_to_world)
     points = points[(*middles, slice(None))].flatten(2, 3)[:, source]
@@ -118,6 +117,12 @@ def true_matches(truth: Truth, patch: int) -> Matches:
     own = torch.stack(torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy"), -1).flatten(0, 1)
     moved = (cells - own.to(cells)) * (8 * patch / max(height, width))
     return Matches(shares=bilinear_shares(cells, rows, columns), moved=moved, seen=seen)
+
+
+def _pairs(views: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which view of a pair is looked from and which at, in the order of ``Matches``."""
+    others = torch.arange(1, views, device=device)
+    return torch.cat((0 * others, others)), torch.cat((others, 0 * others))
 
 
 def bilinear_shares(places: Float[Tensor, "*batch N 2"], rows: int, columns: int) -> Float[Tensor, "*batch N cells"]:
@@ -140,8 +145,7 @@ def matching_loss(
         views: how many there are.
     """
     q, k = (x.float().unflatten(1, (views, -1))[:, :, 1:] for x in (query, key))
-    one = torch.arange(1, views, device=query.device)
-    source, target = torch.cat((0 * one, one)), torch.cat((one, 0 * one))
+    source, target = _pairs(views, query.device)
     logits = q[:, source] @ k[:, target].mT * q.shape[-1] ** -0.5
     entropy = -(matches.shares * logits.log_softmax(-1)).sum(-1)
     return masked_mean(entropy, matches.seen)
@@ -158,8 +162,7 @@ def motion_loss(
     """
     spoken = F.layer_norm(tokens.float(), tokens.shape[-1:]) @ readout
     spoken = spoken.unflatten(1, (views, -1))[:, :, 1:]
-    one = torch.arange(1, views, device=tokens.device)
-    source = torch.cat((0 * one, one))
+    source, _ = _pairs(views, tokens.device)
     error = (spoken[:, source] - matches.moved).abs().sum(-1)
     told = matches.seen.clone()
     if views > 2:

@@ -281,6 +281,7 @@ def test_single_settings():
         ("stages=[{steps = 1, sizes = [[30, 42, 1.0]], pixels = 100}]", "multiples of 14"),
         ("stages=[{steps = 1, sizes = [], pixels = 100}]", "needs sizes"),
         ("stages=[{steps = 1, sizes = [[28, 42, 1.0]], pixels = 100, views = [3, 2]}]", "fewest and most"),
+        ("stages=[{steps = 1, sizes = [[28, 42, 1.0]], pixels = 100, motion = [0.5, 0.1]}]", "fewest and most"),
     ],
 )
 def test_wrong_settings_are_refused(setting, message):

@@ -162,3 +162,16 @@ def test_kinds_are_drawn_by_their_shares():
     assert kinds == (("studio", 3.0), ("wires", 0.0))
     with pytest.raises(InputError, match="all shares are 0"):
         checked_kinds((("room", 0.0),))
+
+
+def test_motion_says_how_far_cameras_go(bank):
+    apart = {}
+    for motion in ((0.0, 0.05), (0.5, 0.9)):
+        g, moved = np.random.default_rng(5), []
+        while len(moved) < 6:
+            scene = make_scene(g, bank, "clutter")
+            if (shots := take_shots(g, scene, 2, 40, 56, motion)) is not None:
+                first, second = shots.cam_to_world
+                moved.append(float(np.linalg.norm(first[:3, 3] - second[:3, 3])))
+        apart[motion] = np.median(moved)
+    assert apart[0.0, 0.05] < 0.3 * apart[0.5, 0.9]

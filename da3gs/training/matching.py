@@ -63,6 +63,7 @@ class Probe:
 
     def _attention_listener(self, index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def listen(attention: nn.Module, inputs: tuple[Any, ...]) -> None:
+            """Before the block's attention: what its head will ask and answer."""
             assert isinstance(attention, Attention)
             query, key, _ = attention.projected(inputs[0], inputs[1])
             self.attended[index] = query[:, self._head], key[:, self._head]
@@ -71,6 +72,7 @@ class Probe:
 
     def _token_listener(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
         def listen(block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            """After the block: what it gives to the next one."""
             self.tokens[index] = output
 
         return listen

@@ -64,7 +64,12 @@ class Gaussians(TensorRecord):
     def concatenated(parts: Sequence[Gaussians]) -> Gaussians:
         """All splats of ``parts``, in order; lower harmonic degrees are padded with zeros."""
         bands = max(part.harmonics.shape[-2] for part in parts)
-        padded = [torch.nn.functional.pad(p.harmonics, (0, 0, 0, bands - p.harmonics.shape[-2])) for p in parts]
+        padded = [
+            p.harmonics
+            if p.harmonics.shape[-2] == bands
+            else torch.nn.functional.pad(p.harmonics, (0, 0, 0, bands - p.harmonics.shape[-2]))
+            for p in parts
+        ]
         return Gaussians(
             means=torch.cat([p.means for p in parts], -2),
             scales=torch.cat([p.scales for p in parts], -2),

@@ -47,7 +47,9 @@ def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "d
     return joined(list(assembled_views(result, views, sky=sky)))
 
 
-def assembled_views(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop") -> Iterator[Assembled]:
+def assembled_views(
+    result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop", only: Sequence[int] | None = None
+) -> Iterator[Assembled]:
     """The splats of one view after the other: the head's where there are any, else made from depth. Padding makes none.
 
     Args:
@@ -55,11 +57,13 @@ def assembled_views(result: Placed, views: Views, *, sky: Literal["drop", "shell
         views: the photos.
         sky: ``shell`` puts the splats of sky pixels on a far sphere, and some more behind the sky's rim; their
             confidence is unknown and their edge 0. ``drop`` leaves them where they are, marked as sky.
+        only: the views that are wanted, in ascending order.
     """
     shell = None
     if sky == "shell" and result.sky is not None and has_sky(result.sky, views):
         shell = sky_shell(result.depth, result.sky, result.cameras, views.masks)
-    for view, (h, w) in enumerate(views.sizes):
+    for view in range(len(views)) if only is None else only:
+        h, w = views.sizes[view]
         photo = views.images[view, :, :h, :w].to(result.depth.device)
         camera = result.cameras[[view]].cropped(0, 0, h, w)[0]
         own = _view_splats(result, views, view, photo, camera)

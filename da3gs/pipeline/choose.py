@@ -11,9 +11,10 @@ from da3gs.gaussians import Gaussians
 from da3gs.pipeline.assemble import assembled_views
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.score import photo_psnr
+from da3gs.rendering import drop_workspaces
 from da3gs.views import Views
 
-_JUDGES = 6
+JUDGES = 6
 """Photos, spread over all, that decide."""
 _CLEAR = 0.5
 """dB by which the head has to win: farther from the photos that made them, sharp splats fare worse than they will."""
@@ -33,33 +34,22 @@ def better_splats(result: Placed, views: Views) -> Placed:
     bare = dataclasses.replace(result, gaussians=None)
     if result.gaussians is None or len(views) == 1:
         return bare
-    judges = sorted({round(place) for place in np.linspace(0, len(views) - 1, _JUDGES)})
-    few = views[judges]
-    from_head, from_depth = (_shown_by_others(_only(one, judges), few) for one in (result, bare))
+    judges = sorted({round(place) for place in np.linspace(0, len(views) - 1, JUDGES)})
+    from_head, from_depth = (_shown_by_others(one, views, judges) for one in (result, bare))
+    drop_workspaces()  # they are as large as the splats
     return result if from_head > from_depth + _CLEAR else bare
 
 
-def _only(result: Placed, judges: Sequence[int]) -> Placed:
-    """The prediction of some views."""
-    count, pick = len(result.depth), list(judges)
-    splats = result.gaussians
-    return dataclasses.replace(
-        result,
-        depth=result.depth[pick],
-        cameras=result.cameras[pick],
-        confidence=None if result.confidence is None else result.confidence[pick],
-        sky=None if result.sky is None else result.sky[pick],
-        gaussians=None if splats is None else splats.map(lambda t: t.unflatten(0, (count, -1))[pick].flatten(0, 1)),
-    )
-
-
-def _shown_by_others(result: Placed, views: Views) -> float:
-    """Mean PSNR, in dB, of each photo as the splats of the others show it."""
-    parts = assembled_views(result, views)
-    kept = [part.gaussians.masked(part.wanted & ~part.provenance.sky) for part in parts]
+def _shown_by_others(result: Placed, views: Views, judges: Sequence[int]) -> float:
+    """Mean PSNR, in dB, of each judge as the splats of the other judges show it."""
+    kept = [
+        part.gaussians.masked(part.wanted & ~part.provenance.sky)
+        for part in assembled_views(result, views, only=judges)
+    ]
     cameras = result.cameras.to("cpu")
     scores = []
-    for view in range(len(views)):
-        others = [splats for other, splats in enumerate(kept) if other != view]
-        scores += photo_psnr(Gaussians.concatenated(others), cameras[[view]], views[[view]])
+    for place, view in enumerate(judges):
+        others = Gaussians.concatenated(kept[:place] + kept[place + 1 :])
+        scores += photo_psnr(others, cameras[[view]], views[[view]])
+        del others  # before the next ones are made
     return sum(scores) / len(scores)

@@ -24,6 +24,7 @@ from da3gs.network import DepthAnything3
 from da3gs.network.chunks import smaller_chunks
 from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.splats import splats_from_channels
+from da3gs.pipeline.choose import JUDGES
 from da3gs.pipeline.merge import DEFAULT_BUDGET, splats_in
 from da3gs.pipeline.polish import POLISHED_PHOTOS, POLISHED_SPLATS
 from da3gs.pipeline.settings import Settings
@@ -31,7 +32,7 @@ from da3gs.pipeline.settings import Settings
 _MIB = 2**20
 _CODE = 57 * _MIB
 """What of the libraries photos and network page in beyond importing them: measured with one tiny photo."""
-_RENDERER = 114 * _MIB
+_RENDERER = 122 * _MIB
 """The same once the network has gone and the renderer's kernels are there."""
 _NOTED = 12
 """Bytes of what is noted of a splat: view, pixel, confidence, edge, sky, wanted."""
@@ -158,7 +159,14 @@ def _available(device: torch.device) -> int | None:
 
 
 def predicted_peak(
-    network: nn.Module, settings: Settings, *, views: int, height: int, width: int, photos: int | None = None
+    network: nn.Module,
+    settings: Settings,
+    *,
+    views: int,
+    height: int,
+    width: int,
+    photos: int | None = None,
+    by_photos: bool = False,
 ) -> int:
     """Bytes that a reconstruction takes at the most, above what is there after the imports.
 
@@ -169,6 +177,7 @@ def predicted_peak(
         height: of the canvas.
         width: of the canvas.
         photos: how many there are with the held-out ones.
+        by_photos: the photos decide between the head's splats and those made from depth.
     """
     seen = views if photos is None else photos
     images = 4 * 3 * seen * height * width
@@ -176,7 +185,10 @@ def predicted_peak(
     maps = 4 * 2 * views * height * width
     head = settings.splats != "depth" and any(part.splat_head is not None for part in _parts(network))
     first = _CODE + weights + images + _network_peak(network, seen, height, width, settings, head)
-    return max(first, _RENDERER + images + maps + _splat_peak(network, views, height, width, settings, head))
+    splats = _splat_peak(network, views, height, width, settings, head)
+    if head and by_photos and settings.splats == "auto" and not settings.upstream:
+        splats = max(splats, _choosing(network, views, height * width))
+    return max(first, _RENDERER + images + maps + splats)
 
 
 def _parts(network: nn.Module) -> list[DepthAnything3]:
@@ -218,7 +230,7 @@ def _network_peak(network: nn.Module, views: int, height: int, width: int, setti
 
 def _splat_peak(network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool) -> int:
     """Bytes of splats, and of what is made on the way, while they are made, merged, drawn and read back."""
-    bands = max([part.config.splats.coefficients for part in _parts(network) if part.config.splats and head] or [1])
+    bands = _bands(network) if head else 1
     pixels = height * width
     splat = 4 * (11 + 3 * bands) + _NOTED
     count, drawn = views * pixels, 4 * 15 * pixels
@@ -241,6 +253,19 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
     showing = min(count, bound) * (splat + _DRAWN) + drawn
     polishing = _polishing(min(count, bound), most, splat, views, pixels)
     return max(making, held + merging, held + showing, held + polishing)
+
+
+def _bands(network: nn.Module) -> int:
+    """Coefficients of a colour that the network's head says."""
+    return max([part.config.splats.coefficients for part in _parts(network) if part.config.splats] or [1])
+
+
+def _choosing(network: nn.Module, views: int, pixels: int) -> int:
+    """Bytes of all the head's splats, of those of the views that judge, and of all of these but one while they are
+    drawn."""
+    splat, judges = 4 * (11 + 3 * _bands(network)), min(views, JUDGES)
+    others = (judges - 1) * (splat + _DRAWN) + 4 * 15
+    return pixels * ((views + judges) * splat + others)
 
 
 def _merging(count: int, most: int, splat: int) -> int:

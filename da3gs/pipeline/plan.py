@@ -36,8 +36,9 @@ def plan(
     refuse_impossible(ready.network, photos.views[context], settings)
     height, width = photos.views.height, photos.views.width
     peak = predicted_peak(
-        ready.network, settings, views=len(context), height=height, width=width, photos=len(photos.views)
-    )
+        ready.network, settings, views=len(context), height=height, width=width,
+        photos=len(photos.views), by_photos=card.by_photos,
+    )  # fmt: skip
     return {
         "input": photos.kind,
         "views": [photos.views.names[i] for i in context],

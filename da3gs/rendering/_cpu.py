@@ -93,6 +93,12 @@ def return_workspace(workspace: Workspace) -> None:
             _idle.append(workspace)
 
 
+def drop_workspaces() -> None:
+    """Give up the buffers that wait for the next picture."""
+    with _idle_lock:
+        _idle.clear()
+
+
 def _counter() -> np.ndarray:
     return np.zeros(1, np.int64)
 

@@ -60,8 +60,8 @@ def _dispatch(words: list[str]) -> int:
             command = parse(command_class(name), rest, name)
             if command is None:
                 return 0
-            # Waiting OpenMP threads must not burn the cores that the next stage needs; read when torch is imported.
-            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+            if command.waits_asleep:  # read when torch is imported
+                os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             common = command.common
             with Session(json=common.json, quiet=common.quiet, verbose=common.verbose) as session:
                 common.apply_threads()

@@ -10,7 +10,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -76,6 +76,10 @@ COMMON = Common()
 
 class Command(ABC):
     """A subcommand: a frozen dataclass whose fields are its words and whose field docstrings are its help."""
+
+    waits_asleep: ClassVar[bool] = True
+    """Whether waiting OpenMP threads sleep, so that they don't burn the cores that the next stage needs. Many small
+    operations one after the other are faster with threads that stay awake."""
 
     @property
     def common(self) -> Common:

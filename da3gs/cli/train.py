@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -15,6 +15,8 @@ from da3gs.cli._session import Session
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Command):
     """Train a model; RUN/last.safetensors can be given to --model at any time."""
+
+    waits_asleep: ClassVar[bool] = False
 
     config: Annotated[Positional[str], option("CONFIG.toml|PRESET", hint="")]
     """What to train: a preset's name, or a file."""

@@ -42,6 +42,10 @@ def apply_rope(tokens: Float[Tensor, "*batch T C"], rotation: Rotation) -> Float
     return tokens * cosine + swapped * signed_sine
 
 
+_BY_PRODUCTS = 2048
+"""Most tokens whose weights are written down while learning."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over the second-to-last axis."""
 
@@ -72,7 +76,18 @@ class Attention(nn.Module):
         query: Float[Tensor, "B heads T D"], key: Float[Tensor, "B heads T D"], value: Float[Tensor, "B heads T D"]
     ) -> Float[Tensor, "B T C"]:
         """Weighted means of values, heads side by side."""
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)
+        learning = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
+        attend = _by_products if learning and query.shape[-2] <= _BY_PRODUCTS else F.scaled_dot_product_attention
+        return attend(query, key, value).transpose(1, 2).flatten(-2)
+
+
+def _by_products(
+    query: Float[Tensor, "B heads T D"], key: Float[Tensor, "B heads T D"], value: Float[Tensor, "B heads T D"]
+) -> Float[Tensor, "B heads T D"]:
+    """Attention as two matrix products with all T x T weights between: forwards and backwards in bfloat16 up to three
+    times faster than torch's own for the CPU, which keeps none."""
+    weights = (query * query.shape[-1] ** -0.5) @ key.mT
+    return weights.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
 class Mlp(nn.Module):

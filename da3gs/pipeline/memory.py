@@ -51,7 +51,7 @@ _READ = 60
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "CUDA out of memory")
 _Result = TypeVar("_Result")
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _MMAP_MAX = -3, -1, -4  # of glibc's mallopt
 
 
 @contextlib.contextmanager
@@ -61,8 +61,7 @@ def tight_memory() -> Iterator[None]:
     By default what is freed stays with the process, in pieces that the next tensor may not fit into: up to some hundred
     megabytes, a different number in each run.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    mallopt = getattr(libc, "mallopt", None)
+    mallopt = _mallopt()
     if mallopt is None:
         yield
         return
@@ -74,6 +73,32 @@ def tight_memory() -> Iterator[None]:
         mallopt(_MMAP_THRESHOLD, 1 << 25)  # what glibc itself arrives at
         mallopt(_TRIM_THRESHOLD, 1 << 26)
         release_unused()
+
+
+@contextlib.contextmanager
+def kept_memory() -> Iterator[None]:
+    """Inside the block what is freed stays with the process (glibc).
+
+    For work that asks for the same large tensors again and again: pages fresh from the system are zeroed first, which
+    takes longer than many an operation.
+    """
+    mallopt = _mallopt()
+    if mallopt is None:
+        yield
+        return
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_MAX, 65536)  # glibc's own
+        mallopt(_TRIM_THRESHOLD, 1 << 26)
+        release_unused()
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
+    """The C library's function that says how memory is had, where it is glibc."""
+    return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
 
 def release_unused() -> None:

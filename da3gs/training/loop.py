@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from da3gs._progress import Progress, silent
+from da3gs.pipeline.memory import kept_memory
 from da3gs.training.config import TrainConfig
 from da3gs.training.data import Batches
 from da3gs.training.labels import Labeller
@@ -81,7 +82,7 @@ def train(
     place = local_device(device)
     # oneDNN compiles every operation for every shape; its default cache is too small for our many image sizes.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
-    with joined(place) as ranks:
+    with kept_memory(), joined(place) as ranks:
         labeller = Labeller(chosen, place) if chosen.teacher else None
         with Batches(chosen, threads=threads, rank=ranks.rank, ranks=ranks.count) as batches:
             state = open_run(Path(run), chosen, resume=resume, init=init, ranks=ranks, device=place)

@@ -89,7 +89,7 @@ def open_run(
     freeze(model, config)
     objective = shared(Objective(model, config), config, ranks, device)
     shard_like(average, config, ranks, device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=0.0, betas=config.betas)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=0.0, betas=config.betas, fused=True)
     if loaded is not None:
         loaded.fill_optimizer(model, optimizer)
     if ranks.first:

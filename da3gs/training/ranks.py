@@ -138,9 +138,9 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def spread_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor spread as a parameter is."""
+    """A whole tensor spread, and lying in memory, as a parameter is."""
     if not hasattr(parameter, "device_mesh"):
-        return value.to(parameter.device)
+        return torch.empty_like(parameter.detach(), dtype=value.dtype).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)

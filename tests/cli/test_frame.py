@@ -217,3 +217,15 @@ def test_sigterm_ends_like_an_interrupt() -> None:
     assert done.returncode == 130
     assert done.stderr == "da3gs: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("words", "policy"), [(["models"], "passive"), (["train", "smoke", "-o", "run"], None)])
+def test_waiting_threads_sleep_except_in_training(
+    words: list[str], policy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")  # so that afterwards it is as before
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(command_class(words[0]), "run", lambda *_: seen.append(os.environ.get("OMP_WAIT_POLICY")) or 0)
+    assert main(words) == 0
+    assert seen == [policy]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from da3gs.checkpoints.convert import upstream_shapes
 from da3gs.errors import BackendError
 from da3gs.network import DepthAnything3, named_config
 from da3gs.network.chunks import chunk, smaller_chunks
-from da3gs.pipeline.memory import is_out_of_memory, peak_of, predicted_peak, what_fits, within_memory
+from da3gs.pipeline.memory import is_out_of_memory, kept_memory, peak_of, predicted_peak, what_fits, within_memory
 from da3gs.pipeline.plan import plan
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
@@ -218,6 +219,18 @@ def test_what_fits_names_fewer_views_or_a_smaller_size(tiny: DepthAnything3, mon
     assert 1 <= views < 32
     assert 56 <= side < 504
     assert predicted_peak(tiny, Settings(), views=views, height=336, width=504) < 1.1 * 320_000_000
+
+
+@needs_proc
+def test_kept_memory_is_used_again() -> None:
+    def new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(24_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with kept_memory():
+        again = [new_pages() for _ in range(4)][-1]  # the first ones find a place that suits all
+    assert again < 100 < new_pages()
 
 
 @needs_proc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -403,3 +404,26 @@ def test_all_configurations_build() -> None:
         for config in CONFIGS.values():
             if isinstance(config, ModelConfig):
                 Backbone(config.backbone)
+
+
+@pytest.mark.parametrize("tokens", [5, 109])
+def test_attention_that_learns_in_bfloat16_is_the_same_attention(tokens: int) -> None:
+    """Against float64; the tolerance is that of torch's own kernel in the same precision, three times over."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(2, 3, tokens, 16, generator=generator, dtype=torch.float64) for _ in range(4)]
+    drawn[0] *= 3  # weights far from equal
+
+    def outcome(attend: Callable[..., torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+        heads = [part.to(dtype).requires_grad_() for part in drawn[:3]]
+        result = attend(*heads)
+        return [result.detach(), *torch.autograd.grad(result, heads, drawn[3].to(dtype))]
+
+    def flat(*heads: torch.Tensor) -> torch.Tensor:
+        return attention.Attention.mixed(*heads).unflatten(-1, (3, -1)).transpose(1, 2)
+
+    torch_own = torch.nn.functional.scaled_dot_product_attention
+    exact = outcome(torch_own, torch.float64)
+    theirs, ours = (outcome(attend, torch.bfloat16) for attend in (torch_own, flat))
+    for right, own, other in zip(exact, ours, theirs, strict=True):
+        assert (own - right).norm() < 3 * (other - right).norm()
+        assert (own - right).norm() < 0.02 * right.norm()

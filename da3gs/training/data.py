@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def _batch(
         depth=torch.from_numpy(depth),
         cameras=_cameras(poses, focals, *size),
         posed=False,
-        sky=torch.from_numpy(depth) == 0,
+        sky=torch.from_numpy(depth == 0),  # torch would start threads of this thread's own, for good
     )
 
 
@@ -107,16 +107,21 @@ class Batches:
     Args:
         config: of the run.
         threads: that make batches.
-        ahead: how many are made before they are asked for.
+        ahead: for how many steps they are made before they are asked for.
+        bursts: make them while the run waits, ``ahead`` steps at a time, and not beside it: for a run on the same
+            cores. Threads of OpenMP wait for the slowest of them, and one that has to share its core is slow.
         rank: which of the run's processes this is; each sees scenes of its own, of the same shape.
         ranks: how many processes there are.
     """
 
-    def __init__(self, config: TrainConfig, *, threads: int = 1, ahead: int = 3, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, config: TrainConfig, *, threads: int = 1, ahead: int = 3, bursts: bool = False, rank: int = 0,
+        ranks: int = 1,
+    ) -> None:  # fmt: skip
         self.config = config
         self.waited = 0.0
         """Seconds spent waiting for data so far."""
-        self._ahead = ahead
+        self._ahead, self._bursts = ahead, bursts
         self._rank, self._ranks = rank, ranks
         self._kinds = checked_kinds(config.scenes)
         self._photos = texture_files(Path(config.photos)) if config.photos else []
@@ -178,10 +183,12 @@ class Batches:
         """The batches of this step and all later ones, in order."""
         coming: collections.deque[Future[list[Batch]]] = collections.deque()
         while True:
-            while len(coming) < self._ahead:
-                coming.append(self._pool.submit(self.step, step))
-                step += 1
+            missing = 0 if self._bursts and coming else self._ahead - len(coming)
+            coming.extend(self._pool.submit(self.step, step + number) for number in range(missing))
+            step += missing
             start = time.monotonic()
+            if self._bursts:
+                wait(coming)
             batches = coming.popleft().result()
             self.waited += time.monotonic() - start
             yield batches

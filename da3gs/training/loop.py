@@ -40,7 +40,7 @@ def train(
     settings: tuple[str, ...] = (),
     device: str = "auto",
     seed: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train a model; returns figures of the run. Under ``torchrun`` all processes work on it, the first one tells.
@@ -61,7 +61,7 @@ def train(
         settings: single changes of the config, such as ``"learning_rate=1e-4"``.
         device: auto, cpu or cuda.
         seed: instead of the config's.
-        threads: threads that make scenes beside the training.
+        threads: threads that make scenes; by default as many as there are cores for.
         progress: told after every step.
 
     Raises:
@@ -84,7 +84,11 @@ def train(
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     with kept_memory(), joined(place) as ranks:
         labeller = Labeller(chosen, place) if chosen.teacher else None
-        with Batches(chosen, threads=threads, rank=ranks.rank, ranks=ranks.count) as batches:
+        here = place.type == "cpu"
+        threads = threads or (torch.get_num_threads() if here else max(1, (os.cpu_count() or 2) // ranks.count - 1))
+        with Batches(
+            chosen, threads=threads, ahead=3 * threads, bursts=here, rank=ranks.rank, ranks=ranks.count
+        ) as batches:
             state = open_run(Path(run), chosen, resume=resume, init=init, ranks=ranks, device=place)
             with _interruptible() as stopped:
                 _steps(state, batches, labeller, stopped, progress if ranks.first else silent)

@@ -41,6 +41,18 @@ _NANO = TrainConfig(
         ),
     ),
 )
+_DECAY = dataclasses.replace(
+    _NANO,
+    name="nano-decay",
+    steps=520,
+    warm_up=20,
+    decay=480,
+    learning_rate=4e-4,
+    ema=0.99,
+    posed=0.3,
+    validate_steps=260,
+    stages=(dataclasses.replace(_NANO.stages[-1], pixels=24 * 126 * 168, views=(1, 6)),),
+)
 _SMOKE = TrainConfig(
     name="smoke",
     steps=300,
@@ -140,6 +152,7 @@ PRESETS: dict[str, TrainConfig] = {
     config.name: config
     for config in (
         _NANO,
+        _DECAY,
         _SPLATS,
         _JOINT,
         _SMOKE,
@@ -155,7 +168,7 @@ PRESETS: dict[str, TrainConfig] = {
         _GIANT_SPLATS,
     )
 }
-"""``nano`` makes the bundled model; its averaged weights can be shipped at any time. ``nano-splats`` gives them a
-Gaussian head (``nano-joint`` trains both on), ``smoke`` is a quick test. ``mono-teacher``, ``mono-student`` (name the
-teacher with ``--set teacher=FILE``) and ``mono-metric`` are monocular. ``giant`` and ``giant-splats`` are the paper's
-two stages, for many GPUs and ``--data``."""
+"""``nano`` makes the bundled model, at a rate that stays high; ``nano-decay`` lets it fall, from any checkpoint, and
+``nano-splats`` adds a Gaussian head (``nano-joint`` trains both on). ``smoke`` is a quick test. ``mono-teacher``,
+``mono-student`` (name the teacher with ``--set teacher=FILE``) and ``mono-metric`` are monocular. ``giant`` and
+``giant-splats`` are the paper's two stages, for many GPUs and ``--data``."""

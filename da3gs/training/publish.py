@@ -1,6 +1,7 @@
 """Turns a run's weights into the bundled model: measures them on held-out scenes and writes the file and its card.
 
-da3gs train nano-splats -o CANDIDATE --init RUN/last.safetensors
+da3gs train nano-decay -o DECAYED --init RUN/last.safetensors
+da3gs train nano-splats -o CANDIDATE --init DECAYED/last.safetensors
 python -m da3gs.training.publish CANDIDATE/last.safetensors
 
 The figures of novel views then come from ``benchmarks/quality.py``, which replaces the card's last section.
@@ -59,7 +60,7 @@ def card_text(images: int, parameters: int, figures: dict[str, Figures], scenes:
             " chance):\n  `--poses colmap` is the way then."
         )
     kind = "depth, ray, camera and splat network" if splats else "depth, ray and camera network"
-    recipe = "`da3gs train nano`" + (", then `da3gs train nano-splats --init`" if splats else "")
+    recipe = "`da3gs train nano`, then `nano-decay`" + (" and `nano-splats`" if splats else "")
     return f"""# {NAME}
 
 An any-view {kind} with {parameters / 1e6:.1f} million parameters, trained from nothing by this
@@ -68,9 +69,9 @@ project on pictures that it draws itself: for trying things out without a downlo
 - Licence: Apache-2.0.
 - Data: procedural rooms, table tops, clutter and yards (`da3gs/training/scenes.py`); no photograph was trained on.
 - Images seen: {images:,}.
-- Recipe: {recipe}; losses of the paper with relative lengths,
-  points from depth and the decoded camera, and patches that have to find each other between views.
-  The weights are the moving average, taken while the rate was still high.
+- Recipe: {recipe}, each from the last one's weights (`--init`);
+  losses of the paper with relative lengths, points from depth and the decoded camera, and patches that have to find
+  each other between views.
 - Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
 - Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are
   guesses.{chance}

@@ -117,13 +117,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert torch.equal(before, model.backbone.patch_embed.weight)
 
 
-def test_batches_follow_from_the_step_alone():
-    with Batches(TINY, threads=2) as batches:
+@pytest.mark.parametrize("bursts", [False, True])
+def test_batches_follow_from_the_step_alone(bursts):
+    with Batches(TINY, threads=2, bursts=bursts) as batches:
         stream = batches.from_step(3)
-        ahead = [next(stream) for _ in range(3)]
+        ahead = [next(stream) for _ in range(5)]
+    assert [batch.number for (batch,) in ahead] == [3, 4, 5, 6, 7]
     with Batches(TINY) as batches:
-        assert torch.equal(ahead[2][0].images, batches.batch(5).images)
-        assert torch.equal(ahead[2][0].depth, batches.batch(5).depth)
+        for (made,) in (ahead[2], ahead[4]):
+            again = batches.batch(made.number)
+            assert torch.equal(made.images, again.images)
+            assert torch.equal(made.depth, again.depth)
 
 
 def test_rates_rise_stay_and_fall():

@@ -2,7 +2,10 @@
 
 A scene is a list of convex solids, each the unit box, ball or upright cylinder of its own affine frame, so that one
 ray is tested by one matrix product and a few divisions. Rays have z = 1 in the camera's frame: their parameter is the
-depth. All kernels are serial and release the GIL, so that threads make scenes side by side.
+depth. A picture is worked on in tiles: the rays of a tile go through each solid that may cover it side by side, in
+loops without branches, which the compiler turns into vector instructions (it gives up where a loop writes and reads
+more arrays than it can tell apart: hence many short loops). All kernels are serial and release the GIL, so that
+threads make scenes side by side.
 """
 
 from __future__ import annotations
@@ -24,62 +27,93 @@ inlined = numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy", for
 
 @inlined
 @typing.no_type_check
-def interval(kind, ox, oy, oz, dx, dy, dz) -> tuple:
-    """Where the line o + t d enters and leaves the unit solid; enters later than it leaves when it misses."""
-    if kind == BALL:
-        a = dx * dx + dy * dy + dz * dz
-        b = ox * dx + oy * dy + oz * dz
-        c = ox * ox + oy * oy + oz * oz - 1.0
-        disc = b * b - a * c
-        if disc <= 0.0:
-            return _FAR, -_FAR
-        root = math.sqrt(disc)
-        return (-b - root) / a, (-b + root) / a
-    iz = 1.0 / dz if abs(dz) > 1e-12 else 1e12
-    z1, z2 = (-1.0 - oz) * iz, (1.0 - oz) * iz
-    near, far = min(z1, z2), max(z1, z2)
-    if kind == BOX:
-        ix = 1.0 / dx if abs(dx) > 1e-12 else 1e12
-        iy = 1.0 / dy if abs(dy) > 1e-12 else 1e12
-        x1, x2 = (-1.0 - ox) * ix, (1.0 - ox) * ix
-        y1, y2 = (-1.0 - oy) * iy, (1.0 - oy) * iy
-        near = max(near, max(min(x1, x2), min(y1, y2)))
-        far = min(far, min(max(x1, x2), max(y1, y2)))
-        return near, far
-    a = max(dx * dx + dy * dy, 1e-20)
-    b = ox * dx + oy * dy
-    c = ox * ox + oy * oy - 1.0
-    disc = b * b - a * c
-    if disc <= 0.0:
-        return _FAR, -_FAR
-    root = math.sqrt(disc)
-    return max(near, (-b - root) / a), min(far, (-b + root) / a)
+def _slab(o, d) -> tuple:
+    """Where the line o + t d lies between -1 and 1."""
+    inverse = 1.0 / (d if abs(d) > 1e-12 else 1e-12)
+    one, two = (-1.0 - o) * inverse, (1.0 - o) * inverse
+    return min(one, two), max(one, two)
 
 
 @inlined
 @typing.no_type_check
-def nearest(first, last, order, kinds, inward, frames, origins, bounds, wx, wy, wz) -> tuple:
-    """Depth and index of the first solid that the camera ray with world direction w meets; (far, -1) for none."""
-    best, solid = _FAR, -1
-    for slot in range(first, last):
-        p = order[slot]
-        if bounds[p] > best:
-            break
-        dx = frames[p, 0, 0] * wx + frames[p, 0, 1] * wy + frames[p, 0, 2] * wz
-        dy = frames[p, 1, 0] * wx + frames[p, 1, 1] * wy + frames[p, 1, 2] * wz
-        dz = frames[p, 2, 0] * wx + frames[p, 2, 1] * wy + frames[p, 2, 2] * wz
-        near, far = interval(kinds[p], origins[p, 0], origins[p, 1], origins[p, 2], dx, dy, dz)
-        if near <= far:
-            t = far if inward[p] else near
-            if 1e-3 < t < best:
-                best, solid = t, p
-    return best, solid
+def in_box(ox, oy, oz, dx, dy, dz) -> tuple:
+    """Where the line o + t d enters and leaves the unit box; enters later than it leaves when it misses."""
+    x1, x2 = _slab(ox, dx)
+    y1, y2 = _slab(oy, dy)
+    z1, z2 = _slab(oz, dz)
+    return max(x1, max(y1, z1)), min(x2, min(y2, z2))
+
+
+@inlined
+@typing.no_type_check
+def in_ball(ox, oy, oz, dx, dy, dz) -> tuple:
+    """The same for the unit ball."""
+    a = dx * dx + dy * dy + dz * dz
+    b = ox * dx + oy * dy + oz * dz
+    disc = b * b - a * (ox * ox + oy * oy + oz * oz - 1.0)
+    root = math.sqrt(max(disc, 0.0))
+    return ((-b - root) / a if disc > 0.0 else _FAR), (-b + root) / a
+
+
+@inlined
+@typing.no_type_check
+def in_cylinder(ox, oy, oz, dx, dy, dz) -> tuple:
+    """The same for the unit cylinder about z."""
+    a = max(dx * dx + dy * dy, 1e-20)
+    b = ox * dx + oy * dy
+    disc = b * b - a * (ox * ox + oy * oy - 1.0)
+    root = math.sqrt(max(disc, 0.0))
+    z1, z2 = _slab(oz, dz)
+    return (max(z1, (-b - root) / a) if disc > 0.0 else _FAR), min(z2, (-b + root) / a)
 
 
 @kernel
 @typing.no_type_check
-def tiles(height, width, kinds, inward, frames, centers, radii, corners, world_to_cam, fx, fy, cx, cy) -> tuple:
+def meet(first, last, order, bounds, kinds, inward, frames, origins, n, wx, wy, wz, depth, solid) -> None:
+    """Of n camera rays with world directions w: depth and index of the solid met first (-1 for none).
+
+    The solids are those of ``order[first:last]``, by their least depth.
+    """
+    for k in range(n):
+        depth[k], solid[k] = _FAR, -1
+    for slot in range(first, last):
+        p = np.int64(order[slot])
+        deeper = 0
+        for k in range(n):
+            deeper += depth[k] > bounds[p]
+        if deeper == 0:
+            break
+        f = frames[p]
+        a, b, c, d, e, g, h, i, j = f[0, 0], f[0, 1], f[0, 2], f[1, 0], f[1, 1], f[1, 2], f[2, 0], f[2, 1], f[2, 2]
+        ox, oy, oz, inside = origins[p, 0], origins[p, 1], origins[p, 2], inward[p]
+        if kinds[p] == BOX:
+            for k in range(n):
+                x, y, z = wx[k], wy[k], wz[k]
+                near, far = in_box(ox, oy, oz, a * x + b * y + c * z, d * x + e * y + g * z, h * x + i * y + j * z)
+                t = far if inside else near
+                closer = (near <= far) & (t > 1e-3) & (t < depth[k])
+                depth[k], solid[k] = (t if closer else depth[k]), (p if closer else solid[k])
+        elif kinds[p] == BALL:
+            for k in range(n):
+                x, y, z = wx[k], wy[k], wz[k]
+                near, far = in_ball(ox, oy, oz, a * x + b * y + c * z, d * x + e * y + g * z, h * x + i * y + j * z)
+                t = far if inside else near
+                closer = (near <= far) & (t > 1e-3) & (t < depth[k])
+                depth[k], solid[k] = (t if closer else depth[k]), (p if closer else solid[k])
+        else:
+            for k in range(n):
+                x, y, z = wx[k], wy[k], wz[k]
+                near, far = in_cylinder(ox, oy, oz, a * x + b * y + c * z, d * x + e * y + g * z, h * x + i * y + j * z)
+                t = far if inside else near
+                closer = (near <= far) & (t > 1e-3) & (t < depth[k])
+                depth[k], solid[k] = (t if closer else depth[k]), (p if closer else solid[k])
+
+
+@kernel
+@typing.no_type_check
+def tiles(height, width, kinds, inward, centers, radii, corners, world_to_cam, focal, point) -> tuple:
     """For every tile the solids that may cover it, nearest bound first, and every solid's least depth."""
+    fx, fy, cx, cy = focal[0], focal[1], point[0], point[1]
     count = kinds.shape[0]
     bounds = np.empty(count)
     left, right = np.empty(count), np.empty(count)
@@ -100,7 +134,7 @@ def tiles(height, width, kinds, inward, frames, centers, radii, corners, world_t
             v = fy * (w[1, 0] * x + w[1, 1] * y + w[1, 2] * z + w[1, 3]) / zc + cy
             left[p], right[p] = min(left[p], u), max(right[p], u)
             top[p], bottom[p] = min(top[p], v), max(bottom[p], v)
-        bounds[p] = 1e29 if inward[p] else near
+        bounds[p] = 0.0 if inward[p] else near  # what has one on every ray comes first: it ends the search early
         if behind:
             left[p], right[p], top[p], bottom[p] = -_FAR, _FAR, -_FAR, _FAR
             if not inward[p]:
@@ -125,19 +159,6 @@ def tiles(height, width, kinds, inward, frames, centers, radii, corners, world_t
     return starts, order, bounds
 
 
-@inlined
-@typing.no_type_check
-def direction(u, v, fx, fy, cx, cy, cam_to_world) -> tuple:
-    """World direction of the ray through pixel coordinates (u, v), of z = 1 in the camera."""
-    x, y = (u - cx) / fx, (v - cy) / fy
-    c = cam_to_world
-    return (
-        c[0, 0] * x + c[0, 1] * y + c[0, 2],
-        c[1, 0] * x + c[1, 1] * y + c[1, 2],
-        c[2, 0] * x + c[2, 1] * y + c[2, 2],
-    )
-
-
 @kernel
 @typing.no_type_check
 def origins_of(frames, centers, cam_to_world) -> np.ndarray:
@@ -152,38 +173,73 @@ def origins_of(frames, centers, cam_to_world) -> np.ndarray:
 
 @kernel
 @typing.no_type_check
+def directions(n, u, v, focal, point, cam_to_world, wx, wy, wz) -> None:
+    """World directions of the rays through pixel coordinates (u, v), of z = 1 in the camera."""
+    for axis, out in enumerate((wx, wy, wz)):
+        a, b = cam_to_world[axis, 0] / focal[0], cam_to_world[axis, 1] / focal[1]
+        c = cam_to_world[axis, 2] - a * point[0] - b * point[1]
+        for k in range(n):
+            out[k] = a * u[k] + b * v[k] + c
+
+
+@kernel
+@typing.no_type_check
+def codes(n, kinds, frames, origins, wx, wy, wz, depth, solid) -> None:
+    """Each solid that was met becomes 8 * solid + face; -1 stays.
+
+    Faces are 0 to 5 (+x, -x, +y, -y, +z, -z); what is round is face 0.
+    """
+    for k in range(n):
+        p = solid[k]
+        if p < 0 or kinds[p] == BALL:
+            solid[k] = max(8 * p, -1)
+            continue
+        f, t = frames[p], depth[k]
+        x = origins[p, 0] + t * (f[0, 0] * wx[k] + f[0, 1] * wy[k] + f[0, 2] * wz[k])
+        y = origins[p, 1] + t * (f[1, 0] * wx[k] + f[1, 1] * wy[k] + f[1, 2] * wz[k])
+        z = origins[p, 2] + t * (f[2, 0] * wx[k] + f[2, 1] * wy[k] + f[2, 2] * wz[k])
+        face = 0
+        if kinds[p] == CYLINDER:
+            if x * x + y * y < z * z:
+                face = 4 if z > 0 else 5
+        elif abs(x) >= abs(y) and abs(x) >= abs(z):
+            face = 0 if x > 0 else 1
+        elif abs(y) >= abs(z):
+            face = 2 if y > 0 else 3
+        else:
+            face = 4 if z > 0 else 5
+        solid[k] = 8 * p + face
+
+
+@kernel
+@typing.no_type_check
 def cast_depth(
-    height, width, kinds, inward, frames, centers, radii, corners, halves, cam_to_world, world_to_cam, focal, point
+    height, width, kinds, inward, frames, centers, radii, corners, cam_to_world, world_to_cam, focal, point
 ) -> tuple:
     """Depth of every pixel centre (0 where nothing is met) and what is met: 8 * solid + face, or -1."""
-    fx, fy, cx, cy = focal[0], focal[1], point[0], point[1]
-    starts, order, bounds = tiles(
-        height, width, kinds, inward, frames, centers, radii, corners, world_to_cam, fx, fy, cx, cy
-    )
+    starts, order, bounds = tiles(height, width, kinds, inward, centers, radii, corners, world_to_cam, focal, point)
     origins = origins_of(frames, centers, cam_to_world)
     columns = (width + TILE - 1) // TILE
     depth = np.zeros((height, width), np.float32)
     met = np.full((height, width), -1, np.int32)
-    for i in range(height):
-        for j in range(width):
-            tile = (i // TILE) * columns + j // TILE
-            wx, wy, wz = direction(j + 0.5, i + 0.5, fx, fy, cx, cy, cam_to_world)
-            t, p = nearest(starts[tile], starts[tile + 1], order, kinds, inward, frames, origins, bounds, wx, wy, wz)
-            if p >= 0:
-                depth[i, j] = t
-                lx = origins[p, 0] + t * (frames[p, 0, 0] * wx + frames[p, 0, 1] * wy + frames[p, 0, 2] * wz)
-                ly = origins[p, 1] + t * (frames[p, 1, 0] * wx + frames[p, 1, 1] * wy + frames[p, 1, 2] * wz)
-                lz = origins[p, 2] + t * (frames[p, 2, 0] * wx + frames[p, 2, 1] * wy + frames[p, 2, 2] * wz)
-                face = 0
-                if kinds[p] == CYLINDER and lx * lx + ly * ly < lz * lz:
-                    face = 4 if lz > 0 else 5
-                elif kinds[p] == BOX:
-                    ax, ay, az = abs(lx), abs(ly), abs(lz)
-                    if ax >= ay and ax >= az:
-                        face = 0 if lx > 0 else 1
-                    elif ay >= az:
-                        face = 2 if ly > 0 else 3
-                    else:
-                        face = 4 if lz > 0 else 5
-                met[i, j] = 8 * p + face
+    rows = np.empty((6, TILE * TILE))
+    u, v, wx, wy, wz, t = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    solid = np.empty(TILE * TILE, np.int64)
+    for tile in range(len(starts) - 1):
+        top, left = tile // columns * TILE, tile % columns * TILE
+        bottom, right = min(top + TILE, height), min(left + TILE, width)
+        n = 0
+        for i in range(top, bottom):
+            for j in range(left, right):
+                u[n], v[n] = j + 0.5, i + 0.5
+                n += 1
+        directions(n, u, v, focal, point, cam_to_world, wx, wy, wz)
+        meet(starts[tile], starts[tile + 1], order, bounds, kinds, inward, frames, origins, n, wx, wy, wz, t, solid)
+        codes(n, kinds, frames, origins, wx, wy, wz, t, solid)
+        n = 0
+        for i in range(top, bottom):
+            for j in range(left, right):
+                if solid[n] >= 0:
+                    depth[i, j], met[i, j] = t[n], solid[n]
+                n += 1
     return depth, met

@@ -1,4 +1,4 @@
-"""Kernels that colour what rays meet: textures, lamps, shadows, ambient occlusion."""
+"""Kernels that colour what rays meet: textures and the light on them, for the samples of one face in a tile at once."""
 
 from __future__ import annotations
 
@@ -8,230 +8,169 @@ import typing
 import numpy as np
 
 from da3gs.rendering._jit import kernel
-from da3gs.training._raycast import BOX, CYLINDER, TILE, direction, inlined, interval, nearest, origins_of, tiles
+from da3gs.training._lighting import lamps, open_sky
+from da3gs.training._raycast import BALL, BOX, CYLINDER, TILE, codes, directions, inlined, meet, origins_of, tiles
+from da3gs.training._texturing import coordinates, paint, wide_texels
+
+_SKY_REACH = 0.6  # how far things darken each other where light comes from everywhere, metres
+
+
+@inlined
+@typing.no_type_check
+def _fading(x) -> float:
+    """exp(-x) for x from 0 to 20 or so, as products that go into vector instructions."""
+    y = min(x, 20.0) * 0.03125
+    e = 1.0 + y * (1.0 + y * (0.5 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    return 1.0 / (e * e)
 
 
 @kernel
 @typing.no_type_check
-def _blocked(px, py, pz, dx, dy, dz, reach, kinds, inward, frames, centers, radii) -> bool:
-    """Whether a solid stands between p and p + reach * d (d of unit length)."""
-    for p in range(kinds.shape[0]):
-        if inward[p]:
-            continue
-        cx, cy, cz = px - centers[p, 0], py - centers[p, 1], pz - centers[p, 2]
-        along = -(cx * dx + cy * dy + cz * dz)
-        r = radii[p]
-        if along < -r or along - r > reach:
-            continue
-        if cx * cx + cy * cy + cz * cz - along * along > r * r:
-            continue
-        near, far = interval(
-            kinds[p],
-            frames[p, 0, 0] * cx + frames[p, 0, 1] * cy + frames[p, 0, 2] * cz,
-            frames[p, 1, 0] * cx + frames[p, 1, 1] * cy + frames[p, 1, 2] * cz,
-            frames[p, 2, 0] * cx + frames[p, 2, 1] * cy + frames[p, 2, 2] * cz,
-            frames[p, 0, 0] * dx + frames[p, 0, 1] * dy + frames[p, 0, 2] * dz,
-            frames[p, 1, 0] * dx + frames[p, 1, 1] * dy + frames[p, 1, 2] * dz,
-            frames[p, 2, 0] * dx + frames[p, 2, 1] * dy + frames[p, 2, 2] * dz,
-        )
-        if near <= far and far > 1e-3 and near < reach:
-            return True
-    return False
-
-
-@inlined
-@typing.no_type_check
-def _random(a, b) -> float:
-    """A hash of two integers in [0, 1)."""
-    x = (a * 0x9E3779B1 ^ b * 0x85EBCA77) & 0xFFFFFFFF  # numba's products of 32-bit integers have 64
-    x ^= x >> 15
-    x = (x * 0x2C1B3C6D) & 0xFFFFFFFF
-    x ^= x >> 12
-    x = (x * 0x297A2D39) & 0xFFFFFFFF
-    x ^= x >> 15
-    return x / 4294967296.0
-
-
-@inlined
-@typing.no_type_check
-def _texel(atlas, texture, size, level_starts, u, v, footprint) -> tuple:
-    """Colour of a repeating texture at (u, v), from the mip level whose texels are as wide as the footprint."""
-    level, width = 0, size
-    wide = footprint * size
-    while wide > 1.0 and width > 4:
-        wide *= 0.5
-        width //= 2
-        level += 1
-    x, y = (u - math.floor(u)) * width, (v - math.floor(v)) * width
-    x0, y0 = int(x), int(y)
-    fx, fy = x - x0, y - y0
-    x0, y0 = x0 % width, y0 % width
-    x1, y1 = (x0 + 1) % width, (y0 + 1) % width
-    base = level_starts[level]
-    a, b = base + y0 * width + x0, base + y0 * width + x1
-    c, d = base + y1 * width + x0, base + y1 * width + x1
-    wa, wb, wc, wd = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
-    red = wa * atlas[texture, a, 0] + wb * atlas[texture, b, 0] + wc * atlas[texture, c, 0] + wd * atlas[texture, d, 0]
-    green = (
-        wa * atlas[texture, a, 1] + wb * atlas[texture, b, 1] + wc * atlas[texture, c, 1] + wd * atlas[texture, d, 1]
-    )
-    blue = wa * atlas[texture, a, 2] + wb * atlas[texture, b, 2] + wc * atlas[texture, c, 2] + wd * atlas[texture, d, 2]
-    return red / 255.0, green / 255.0, blue / 255.0
-
-
-@inlined
-@typing.no_type_check
-def _surface(kind, lx, ly, lz, hx, hy, hz) -> tuple:
-    """Face 0..5, unit normal in the unit solid's frame, and surface coordinates (u, v) in lengths and from 0 to 1."""
-    if kind == BOX:
-        ax, ay, az = abs(lx), abs(ly), abs(lz)
-        if ax >= ay and ax >= az:
-            s = 1.0 if lx > 0 else -1.0
-            return (0 if lx > 0 else 1), s, 0.0, 0.0, ly * hy, -lz * hz, 0.5 + 0.5 * s * ly, 0.5 - 0.5 * lz
-        if ay >= az:
-            s = 1.0 if ly > 0 else -1.0
-            return (2 if ly > 0 else 3), 0.0, s, 0.0, lx * hx, -lz * hz, 0.5 - 0.5 * s * lx, 0.5 - 0.5 * lz
-        s = 1.0 if lz > 0 else -1.0
-        return (4 if lz > 0 else 5), 0.0, 0.0, s, lx * hx, -ly * hy, 0.5 + 0.5 * lx, 0.5 - 0.5 * ly
-    angle = math.atan2(ly, lx)
-    if kind == CYLINDER:
-        if lx * lx + ly * ly < lz * lz:
-            s = 1.0 if lz > 0 else -1.0
-            return (4 if lz > 0 else 5), 0.0, 0.0, s, lx * hx, -ly * hy, 0.5 + 0.5 * lx, 0.5 - 0.5 * ly
-        return 0, lx, ly, 0.0, angle * 0.5 * (hx + hy), -lz * hz, 0.5 + angle / (2 * math.pi), 0.5 - 0.5 * lz
-    tilt = math.asin(min(1.0, max(-1.0, lz)))
-    return 0, lx, ly, lz, angle * 0.5 * (hx + hy), -tilt * hz, 0.5 + angle / (2 * math.pi), 0.5 - tilt / math.pi
-
-
-@inlined
-@typing.no_type_check
-def _light(
-    px, py, pz, nx, ny, nz, vx, vy, vz, gloss, lights, ambient, shadow, kinds, inward, frames, centers, radii, key
-) -> tuple:
-    """Diffuse and glossy light (three colours each) at a point; shadow rays reach a random point of each lamp."""
-    up = 0.5 + 0.5 * nz
-    dr = ambient[0, 0] * up + ambient[1, 0] * (1 - up)
-    dg = ambient[0, 1] * up + ambient[1, 1] * (1 - up)
-    db = ambient[0, 2] * up + ambient[1, 2] * (1 - up)
-    sr = sg = sb = 0.0
-    for k in range(lights.shape[0]):
-        radius = lights[k, 6]
-        jx = (_random(key, 3 * k + 11) - 0.5) * 2 * radius
-        jy = (_random(key, 3 * k + 12) - 0.5) * 2 * radius
-        jz = (_random(key, 3 * k + 13) - 0.5) * 2 * radius
-        lx, ly, lz = lights[k, 0] + jx - px, lights[k, 1] + jy - py, lights[k, 2] + jz - pz
-        distance = math.sqrt(lx * lx + ly * ly + lz * lz) + 1e-9
-        lx, ly, lz = lx / distance, ly / distance, lz / distance
-        cosine = nx * lx + ny * ly + nz * lz
-        if cosine <= 0.0:
-            continue
-        if shadow and _blocked(
-            px + 2e-3 * nx, py + 2e-3 * ny, pz + 2e-3 * nz, lx, ly, lz, distance, kinds, inward, frames, centers, radii
-        ):
-            continue
-        fall = 1.0 / (1.0 + distance * distance / (lights[k, 7] * lights[k, 7]))
-        dr += lights[k, 3] * cosine * fall
-        dg += lights[k, 4] * cosine * fall
-        db += lights[k, 5] * cosine * fall
-        if gloss > 0.0:
-            hx, hy, hz = lx - vx, ly - vy, lz - vz
-            half = (nx * hx + ny * hy + nz * hz) / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-            if half > 0.0:
-                shine = gloss * half**40 * fall
-                sr += lights[k, 3] * shine
-                sg += lights[k, 4] * shine
-                sb += lights[k, 5] * shine
-    return dr, dg, db, sr, sg, sb
+def _corners(n, dark, lx, ly, lz, face, half, shade) -> None:
+    """Darken the inside of a room's box towards its other walls."""
+    for axis, local in enumerate((lx, ly, lz)):
+        if face // 2 != axis:
+            wide = half[axis] / 0.3
+            for k in range(n):
+                shade[k] *= 1.0 - dark * _fading((1.0 - abs(local[k])) * wide)
 
 
 @kernel
 @typing.no_type_check
-def _open_sky(px, py, pz, nx, ny, nz, reach, rays, kinds, inward, frames, centers, radii, key) -> float:
-    """The share of the half-space above a surface that no solid within reach hides (cosine-weighted)."""
-    free = 0
-    for k in range(rays):
-        a = 2 * math.pi * _random(key, 101 + 2 * k)
-        z = 2 * _random(key, 102 + 2 * k) - 1
-        r = math.sqrt(max(0.0, 1 - z * z))
-        dx, dy, dz = nx + r * math.cos(a), ny + r * math.sin(a), nz + z
-        length = math.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
-        if not _blocked(
-            px + 2e-3 * nx, py + 2e-3 * ny, pz + 2e-3 * nz, dx / length, dy / length, dz / length, reach,
-            kinds, inward, frames, centers, radii,
-        ):  # fmt: skip
-            free += 1
-    return free / rays
+def _normals(n, kind, face, inside, frame, lx, ly, lz, rows, nx, ny, nz) -> None:
+    """World normals, of unit length and towards the camera's side, at local points (lx, ly, lz) of a face."""
+    inverse = rows[0]
+    around = 1.0 if kind == BALL or (kind == CYLINDER and face == 0) else 0.0  # the normal follows x and y
+    upward = 1.0 if kind == BALL else 0.0  # and z
+    sign = 1.0 if face % 2 == 0 else -1.0
+    flat = np.zeros(3)
+    if around == 0.0:
+        flat[face // 2] = sign
+    a, b, c = flat[0], flat[1], flat[2]
+    f = frame
+    f00, f01, f02, f10, f11, f12 = f[0, 0], f[0, 1], f[0, 2], f[1, 0], f[1, 1], f[1, 2]
+    f20, f21, f22 = f[2, 0], f[2, 1], f[2, 2]
+    outward = -1.0 if inside else 1.0
+    for k in range(n):
+        x, y, z = around * lx[k] + a, around * ly[k] + b, upward * lz[k] + c
+        wx, wy, wz = f00 * x + f10 * y + f20 * z, f01 * x + f11 * y + f21 * z, f02 * x + f12 * y + f22 * z
+        inverse[k] = outward / (math.sqrt(wx * wx + wy * wy + wz * wz) + 1e-30)
+    for axis, out in enumerate((nx, ny, nz)):
+        d, e, g = f[0, axis], f[1, axis], f[2, axis]
+        for k in range(n):
+            out[k] = (d * (around * lx[k] + a) + e * (around * ly[k] + b) + g * (upward * lz[k] + c)) * inverse[k]
 
 
-@inlined
+@kernel
 @typing.no_type_check
 def _shade(
-    p, t, wx, wy, wz, spread, key, kinds, inward, frames, centers, radii, halves, gloss, faces, materials, mixes,
-    lights, ambient, corner_shade, atlas, size, level_starts, origins, ox, oy, oz, shadows, sky_rays,
-) -> tuple:  # fmt: skip
-    """Linear colour of the point at depth t on a solid; ``spread`` is the width of a sample at depth 1."""
-    lx = origins[p, 0] + t * (frames[p, 0, 0] * wx + frames[p, 0, 1] * wy + frames[p, 0, 2] * wz)
-    ly = origins[p, 1] + t * (frames[p, 1, 0] * wx + frames[p, 1, 1] * wy + frames[p, 1, 2] * wz)
-    lz = origins[p, 2] + t * (frames[p, 2, 0] * wx + frames[p, 2, 1] * wy + frames[p, 2, 2] * wz)
-    hx, hy, hz = halves[p, 0], halves[p, 1], halves[p, 2]
-    face, ux, uy, uz, mu, mv, fu, fv = _surface(kinds[p], lx, ly, lz, hx, hy, hz)
-    nx = frames[p, 0, 0] * ux + frames[p, 1, 0] * uy + frames[p, 2, 0] * uz
-    ny = frames[p, 0, 1] * ux + frames[p, 1, 1] * uy + frames[p, 2, 1] * uz
-    nz = frames[p, 0, 2] * ux + frames[p, 1, 2] * uy + frames[p, 2, 2] * uz
-    length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-30
-    if inward[p]:
-        length = -length
-    nx, ny, nz = nx / length, ny / length, nz / length
-    ray = math.sqrt(wx * wx + wy * wy + wz * wz)
-    slant = max(0.15, abs(nx * wx + ny * wy + nz * wz) / ray)
-    k = faces[p, face]
-    if materials[k, 3] > 0.0:
-        tu, tv = fu * materials[k, 1], fv * materials[k, 2]
-        texels = 0.5 * materials[k, 1] / max(hx, max(hy, hz))
-    else:
-        tu, tv = mu * materials[k, 1] + materials[k, 4], mv * materials[k, 2] + materials[k, 5]
-        texels = max(abs(materials[k, 1]), abs(materials[k, 2]))
-    footprint = t * spread / math.sqrt(slant) * texels
-    a, b, c = _texel(atlas, int(materials[k, 0]), size, level_starts, tu, tv, footprint)
-    red = min(1.0, max(0.0, mixes[k, 0, 0] * a + mixes[k, 0, 1] * b + mixes[k, 0, 2] * c + mixes[k, 0, 3]))
-    green = min(1.0, max(0.0, mixes[k, 1, 0] * a + mixes[k, 1, 1] * b + mixes[k, 1, 2] * c + mixes[k, 1, 3]))
-    blue = min(1.0, max(0.0, mixes[k, 2, 0] * a + mixes[k, 2, 1] * b + mixes[k, 2, 2] * c + mixes[k, 2, 3]))
-    red, green, blue = red * red, green * green, blue * blue
-    glow = materials[k, 6]
-    if glow > 0.0:  # screens, windows, sky
-        return glow * red, glow * green, glow * blue
-    px, py, pz = ox + t * wx, oy + t * wy, oz + t * wz
-    dr, dg, db, sr, sg, sb = _light(
-        px, py, pz, nx, ny, nz, wx / ray, wy / ray, wz / ray, gloss[p], lights, ambient, shadows,
-        kinds, inward, frames, centers, radii, key,
+    n, p, face, u, v, t, fine, key, kinds, inward, frames, centers, radii, halves, gloss, faces, materials, mixes,
+    lights, ambient, corner_shade, atlas, size, level_starts, origins, cam_to_world, focal, point, shadows, sky_rays,
+    rows,
+) -> None:  # fmt: skip
+    """Linear colours of n samples on one face, into the first three rows.
+
+    ``u``, ``v``, ``t``: pixel coordinates and depth; ``fine``: the width of a sample in pixels.
+    """
+    red, green, blue = rows[0], rows[1], rows[2]
+    wx, wy, wz, px, py, pz, lx, ly, lz = (
+        rows[3],
+        rows[4],
+        rows[5],
+        rows[6],
+        rows[7],
+        rows[8],
+        rows[9],
+        rows[10],
+        rows[11],
+    )
+    nx, ny, nz, tu, tv, wide, shade = rows[12], rows[13], rows[14], rows[15], rows[16], rows[17], rows[18]
+    dull, shiny, free = rows[19:22], rows[22:25], rows[25:]
+    kind, frame, half = kinds[p], frames[p], halves[p]
+    directions(n, u, v, focal, point, cam_to_world, wx, wy, wz)
+    for axis, out in enumerate((lx, ly, lz)):
+        o, a, b, c = origins[p, axis], frame[axis, 0], frame[axis, 1], frame[axis, 2]
+        for k in range(n):
+            out[k] = o + t[k] * (a * wx[k] + b * wy[k] + c * wz[k])
+    _normals(n, kind, face, inward[p], frame, lx, ly, lz, free, nx, ny, nz)
+    own, material = faces[p, face], materials[faces[p, face]]
+    coordinates(n, kind, face, half, material, lx, ly, lz, free, tu, tv)
+    wide_texels(n, material, half, focal, wx, wy, wz, nx, ny, nz, t, fine, wide)
+    paint(n, material, mixes[own], atlas, size, level_starts, tu, tv, wide, red, green, blue)
+    if material[6] > 0.0:  # what glows (screens, windows, sky) needs no light
+        return
+    for axis, out in enumerate((px, py, pz)):  # rays of light start just above the surface
+        o, w, normal = cam_to_world[axis, 3], rows[3 + axis], rows[12 + axis]
+        for k in range(n):
+            out[k] = o + t[k] * w[k] + 2e-3 * normal[k]
+    for channel in range(3):
+        above, below, out = ambient[0, channel], ambient[1, channel], dull[channel]
+        for k in range(n):
+            out[k] = below + (above - below) * (0.5 + 0.5 * nz[k])
+    shiny[:, :n] = 0.0
+    lamps(
+        n, px, py, pz, nx, ny, nz, cam_to_world[:3, 3], gloss[p], lights, shadows, key,
+        kinds, inward, frames, centers, radii, free, dull, shiny,
     )  # fmt: skip
-    shade = 1.0
-    if inward[p] and kinds[p] == BOX:
-        if face // 2 != 0:
-            shade *= 1.0 - corner_shade * math.exp(-(1.0 - abs(lx)) * hx / 0.3)
-        if face // 2 != 1:
-            shade *= 1.0 - corner_shade * math.exp(-(1.0 - abs(ly)) * hy / 0.3)
-        if face // 2 != 2:
-            shade *= 1.0 - corner_shade * math.exp(-(1.0 - abs(lz)) * hz / 0.3)
+    for k in range(n):
+        shade[k] = 1.0
+    if inward[p] and kind == BOX:
+        _corners(n, corner_shade, lx, ly, lz, face, half, shade)
     if sky_rays > 0:
-        shade *= 0.25 + 0.75 * _open_sky(
-            px, py, pz, nx, ny, nz, 0.6, sky_rays, kinds, inward, frames, centers, radii, key
+        open_sky(
+            n, px, py, pz, nx, ny, nz, _SKY_REACH, sky_rays, key, kinds, inward, frames, centers, radii, free, wide
         )
-    return red * dr * shade + sr, green * dg * shade + sg, blue * db * shade + sb
+        for k in range(n):
+            shade[k] *= 0.25 + 0.75 * wide[k]
+    for channel, out in enumerate((red, green, blue)):
+        diffuse, glossy = dull[channel], shiny[channel]
+        for k in range(n):
+            out[k] = out[k] * diffuse[k] * shade[k] + glossy[k]
 
 
-@inlined
+@kernel
 @typing.no_type_check
-def _even(met, i, j) -> bool:
+def _even(met) -> np.ndarray:
     """Whether a pixel and its eight neighbours meet the same face of the same solid."""
-    if i == 0 or j == 0 or i == met.shape[0] - 1 or j == met.shape[1] - 1:
-        return False
-    own = met[i, j]
-    for y in range(i - 1, i + 2):
-        for x in range(j - 1, j + 2):
-            if met[y, x] != own:
-                return False
-    return True
+    height, width = met.shape
+    rows = np.zeros((height, width), np.bool_)
+    even = np.zeros((height, width), np.bool_)
+    for i in range(height):
+        for j in range(1, width - 1):
+            rows[i, j] = (met[i, j - 1] == met[i, j]) & (met[i, j] == met[i, j + 1])
+    for i in range(1, height - 1):
+        for j in range(1, width - 1):
+            alike = (met[i - 1, j] == met[i, j]) & (met[i, j] == met[i + 1, j])
+            even[i, j] = alike & rows[i - 1, j] & rows[i, j] & rows[i + 1, j]
+    return even
+
+
+@kernel
+@typing.no_type_check
+def _taken(this, n, samples, marks) -> int:
+    """Of n samples move those with the code ``this`` to the other half of the rows, and close the gaps they leave.
+
+    Returns:
+        How many there are.
+    """
+    u, v, t, fine = samples[0], samples[1], samples[2], samples[3]
+    own_u, own_v, own_t, own_fine = samples[4], samples[5], samples[6], samples[7]
+    code, pixel, key, own_pixel, own_key = marks[0], marks[1], marks[2], marks[3], marks[4]
+    count = rest = 0
+    for k in range(n):
+        if code[k] == this:
+            own_u[count], own_v[count], own_t[count], own_fine[count] = u[k], v[k], t[k], fine[k]
+            own_pixel[count], own_key[count] = pixel[k], key[k]
+            count += 1
+        else:
+            u[rest], v[rest], t[rest], fine[rest] = u[k], v[k], t[k], fine[k]
+            pixel[rest], key[rest], code[rest] = pixel[k], key[k], code[k]
+            rest += 1
+    return count
 
 
 @kernel
@@ -246,37 +185,54 @@ def cast_color(
     Unless ``everywhere`` is set, pixels inside a face take one sample at their centre (the depth and the solid met
     there are known): textures are filtered anyway.
     """
-    fx, fy, cx, cy = focal[0], focal[1], point[0], point[1]
-    starts, order, bounds = tiles(
-        height, width, kinds, inward, frames, centers, radii, corners, world_to_cam, fx, fy, cx, cy
-    )
+    starts, order, bounds = tiles(height, width, kinds, inward, centers, radii, corners, world_to_cam, focal, point)
     origins = origins_of(frames, centers, cam_to_world)
     columns = (width + TILE - 1) // TILE
     color = np.zeros((height, width, 3), np.float32)
-    ox, oy, oz = cam_to_world[0, 3], cam_to_world[1, 3], cam_to_world[2, 3]
-    for i in range(height):
-        for j in range(width):
-            tile = (i // TILE) * columns + j // TILE
-            own = 1 if not everywhere and _even(met, i, j) else side
-            red = green = blue = 0.0
-            for s in range(own * own):
-                u, v = j + (s % own + 0.5) / own, i + (s // own + 0.5) / own
-                wx, wy, wz = direction(u, v, fx, fy, cx, cy, cam_to_world)
-                if own == 1:
-                    t, p = np.float64(depth[i, j]), np.int64(met[i, j]) // 8
-                else:
-                    t, p = nearest(
-                        starts[tile], starts[tile + 1], order, kinds, inward, frames, origins, bounds, wx, wy, wz
-                    )
-                if p < 0:
-                    continue
-                key = ((seed * 31 + i) * 4099 + j) * 64 + s
-                r, g, b = _shade(
-                    p, t, wx, wy, wz, 0.7 / fx / own, key, kinds, inward, frames, centers, radii, halves, gloss,
-                    faces, materials, mixes, lights, ambient, corner_shade, atlas, size, level_starts, origins,
-                    ox, oy, oz, shadows, sky_rays,
-                )  # fmt: skip
-                red, green, blue = red + r, green + g, blue + b
-            samples = own * own
-            color[i, j, 0], color[i, j, 1], color[i, j, 2] = red / samples, green / samples, blue / samples
+    even = _even(met)
+    most = TILE * TILE * side * side
+    rows = np.empty((31, most))
+    samples = np.empty((8, most))
+    u, v, t, fine = samples[0], samples[1], samples[2], samples[3]
+    own_u, own_v, own_t, own_fine = samples[4], samples[5], samples[6], samples[7]
+    marks = np.empty((5, most), np.int64)
+    code, pixel, key, own_pixel, own_key = marks[0], marks[1], marks[2], marks[3], marks[4]
+    for tile in range(len(starts) - 1):
+        top, left = tile // columns * TILE, tile % columns * TILE
+        bottom, right = min(top + TILE, height), min(left + TILE, width)
+        n = 0
+        for i in range(top, bottom):
+            for j in range(left, right):
+                if everywhere or not even[i, j]:
+                    for s in range(side * side):
+                        u[n], v[n] = j + (s % side + 0.5) / side, i + (s // side + 0.5) / side
+                        fine[n], pixel[n], key[n] = 1.0 / side, i * width + j, ((seed * 31 + i) * 4099 + j) * 64 + s
+                        n += 1
+        wx, wy, wz = rows[0], rows[1], rows[2]
+        directions(n, u, v, focal, point, cam_to_world, wx, wy, wz)
+        meet(starts[tile], starts[tile + 1], order, bounds, kinds, inward, frames, origins, n, wx, wy, wz, t, code)
+        codes(n, kinds, frames, origins, wx, wy, wz, t, code)
+        if not everywhere:
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    if even[i, j]:
+                        u[n], v[n], t[n], code[n] = j + 0.5, i + 0.5, depth[i, j], met[i, j]
+                        fine[n], pixel[n], key[n] = 1.0, i * width + j, ((seed * 31 + i) * 4099 + j) * 64
+                        n += 1
+        while n > 0:  # all samples of one face, then those of the next
+            this = code[n - 1]
+            count = _taken(this, n, samples, marks)
+            n -= count
+            if this < 0:
+                continue
+            _shade(
+                count, this // 8, this % 8, own_u, own_v, own_t, own_fine, own_key, kinds, inward, frames, centers,
+                radii, halves, gloss, faces, materials, mixes, lights, ambient, corner_shade, atlas, size,
+                level_starts, origins, cam_to_world, focal, point, shadows, sky_rays, rows,
+            )  # fmt: skip
+            for k in range(count):
+                i, j, share = own_pixel[k] // width, own_pixel[k] % width, own_fine[k] * own_fine[k]
+                color[i, j, 0] += share * rows[0, k]
+                color[i, j, 1] += share * rows[1, k]
+                color[i, j, 2] += share * rows[2, k]
     return color

@@ -74,8 +74,7 @@ def depth_map(
     """Depth along z at every pixel's centre, exact (0 where the ray leaves the scene), and what it meets there."""
     return _raycast.cast_depth(
         height, width, scene.kinds, scene.inward, scene.frames, scene.centers, scene.radii, scene.corners,
-        scene.halves, cam_to_world, _inverse(cam_to_world), np.asarray(focal, float),
-        np.array([width / 2, height / 2]),
+        cam_to_world, _inverse(cam_to_world), np.asarray(focal, float), np.array([width / 2, height / 2]),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from da3gs.geometry.projection import project, unproject
 from da3gs.training import procedural_scene
 from da3gs.training.data import validation_batches
 from da3gs.training.scenes import checked_kinds, make_scene
-from da3gs.training.shots import FAST, aim, color_map, depth_map, develop, take_shots
+from da3gs.training.shots import FAST, Quality, aim, color_map, depth_map, develop, take_shots
 from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.training.textures import KINDS, make_textures
 
@@ -74,6 +74,67 @@ def test_tiles_hide_nothing(bank, kind):
         towards[:3, 3] = pose[:3, 3]
         alone, _ = depth_map(scene, towards, np.array([1e4, 1e4]), 1, 1)
         assert alone[0, 0] / np.linalg.norm(ray) == pytest.approx(depth[i, j], rel=1e-3)
+
+
+def _interval(kind: int, origins: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where lines o + t d (rows) enter and leave the unit solid, by the textbook."""
+    with np.errstate(all="ignore"):
+        ends = np.sort((np.array([-1.0, 1.0])[:, None, None] - origins) / rays, axis=0)
+        if kind == BOX:
+            return ends[0].max(1), ends[1].min(1)
+        round_part = slice(0, 3 if kind == BALL else 2)
+        o, d = origins[:, round_part], rays[:, round_part]
+        a, b, c = (d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - 1
+        near, far = (-b - np.sqrt(b * b - a * c)) / a, (-b + np.sqrt(b * b - a * c)) / a
+        if kind == CYLINDER:
+            near, far = np.maximum(near, ends[0, :, 2]), np.minimum(far, ends[1, :, 2])
+        return np.where(np.isnan(near), np.inf, near), np.where(np.isnan(far), -np.inf, far)
+
+
+@pytest.mark.parametrize("kind", ["room", "table", "clutter", "yard"])
+def test_every_pixel_meets_what_is_nearest_of_all_solids(bank, kind):
+    """Against a search without tiles, order or early ends; what sticks out of a wall is hidden by the wall."""
+    g = np.random.default_rng(8)
+    for _ in range(3):
+        shots = None
+        while shots is None:
+            scene = make_scene(g, bank, kind)
+            shots = take_shots(g, scene, 1, 45, 60)
+        pose, focal = shots.cam_to_world[0], shots.focals[0]
+        depth, met = depth_map(scene, pose, focal, 45, 60)
+        v, u = np.mgrid[0.5:45, 0.5:60].reshape(2, -1)
+        rays = np.stack(((u - 30) / focal[0], (v - 22.5) / focal[1], np.ones_like(u)), 1) @ pose[:3, :3].T
+        every = np.full((len(scene.kinds), len(rays)), np.inf)
+        for p, frame in enumerate(scene.frames):
+            origin = np.broadcast_to(frame @ (pose[:3, 3] - scene.centers[p]), rays.shape)
+            near, far = _interval(scene.kinds[p], origin, rays @ frame.T)
+            t = far if scene.inward[p] else near
+            every[p] = np.where((near <= far) & (t > 1e-3), t, np.inf)
+        np.testing.assert_allclose(depth.ravel(), every.min(0), rtol=1e-6)
+        np.testing.assert_allclose(every[met.ravel() // 8, np.arange(len(rays))], every.min(0), rtol=1e-6)
+
+
+def test_shadows_fall_where_a_solid_hides_the_lamp(bank):
+    """The floor under a ball between it and a small lamp, by similar triangles; and nowhere else."""
+    b = Builder(np.random.default_rng(0), bank)
+    white = b.material("plain", tone=(0.5, 0.5, 0.5))
+    b.add(BOX, (0, 0, -1), (20, 20, 1), white)
+    b.add(BALL, (0, 0, 2), (0.5, 0.5, 0.5), white)
+    b.lamp((0, 0, 4), np.ones(3), 0.0, 10)
+    scene = b.finish(np.full((2, 3), 0.3), 0.0, np.array([[-9, -9, -9], [9, 9, 9]]))
+    pose, focal = aim(np.array([0.0, -8.0, 5.0]), np.zeros(3)), np.array([80.0, 80.0])
+    hits = depth_map(scene, pose, focal, 60, 80)
+    lit, dark = (color_map(scene, bank, pose, focal, hits, quality=quality) for quality in (FAST, Quality()))
+    v, u = np.mgrid[0.5:60, 0.5:80]
+    rays = np.stack(((u - 40) / 80, (v - 30) / 80, np.ones_like(u)), -1) @ pose[:3, :3].T
+    points = pose[:3, 3] + rays * hits[0][..., None]
+    reach = np.linalg.norm(points[..., :2], axis=-1)
+    edge = 4 * np.tan(np.arcsin(0.5 / 2))  # the tangents from the lamp to the ball, at the floor
+    floor = hits[1] // 8 == 0
+    hidden = floor & (reach < edge - 0.15)
+    assert hidden.sum() > 30
+    assert (dark[hidden] < 0.8 * lit[hidden]).all()
+    np.testing.assert_array_equal(dark[floor & (reach > edge + 0.15)], lit[floor & (reach > edge + 0.15)])
 
 
 def test_colour_is_lit_and_repeats(bank):

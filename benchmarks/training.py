@@ -1,10 +1,11 @@
 """How fast training is, and how good a trained model is on held-out procedural scenes.
 
-    python -m benchmarks.training [--model NAME|FILE] [--scenes 32] [--no-speed]
+    python -m benchmarks.training [--model NAME|FILE] [--scenes 32] [--no-speed] [--save NAME]
 
-Speed: images a second of one core for the ray caster (126x168; time of the thread, so other programs disturb little),
-seconds of a training step by the process's own processor time, and the share of data in it. With ``--model``: depth
-and pose figures beside those of a constant depth, at 126x168, 252x336 and 336x504, unposed and posed.
+Speed: images a second of one core for the ray caster (126x168; time of the thread, so other programs disturb little);
+steps and images a second of ``da3gs train`` at the main stage of the nano preset, the share of time in data, and how
+two processes do beside one. With ``--model``: depth and pose figures beside those of a constant depth, at 126x168,
+252x336 and 336x504, unposed and posed.
 """
 
 from __future__ import annotations
@@ -18,19 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.tables import save_table
 from da3gs.checkpoints import load_model
 from da3gs.network.model import DepthAnything3
-from da3gs.training.data import Batches, validation_batches
+from da3gs.training.data import validation_batches
 from da3gs.training.presets import PRESETS
 from da3gs.training.scenes import SceneKind, make_scene
 from da3gs.training.shots import FAST, PLAIN, Quality, color_map, depth_map, develop, take_shots
-from da3gs.training.step import Objective, training_step
 from da3gs.training.textures import make_textures
 from da3gs.training.validation import validate
 
@@ -58,46 +58,61 @@ def images_per_second(kind: SceneKind | None, quality: Quality, *, scenes: int =
     return 3 * scenes / seconds
 
 
-def processor_seconds(work: Callable[[], object]) -> float:
-    """Processor time of this process, all threads."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def run_speed(processes: int | None = None, *, steps: int = 80, stage: int = 2) -> dict[str, float]:
+    """Steps and images a second, and the share of data, of ``da3gs train`` in a stage of the nano preset.
+
+    Args:
+        processes: under torchrun, of one thread each, each with as many images a step; None: one with all threads.
+        steps: of the run; the first half, in which kernels compile and memory grows, is not counted.
+        stage: its number; 2 is the main one, with up to four views of 252x336.
+    """
+    stages = PRESETS["nano"].stages[stage]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "speed.toml")
+        values = {**dataclasses.asdict(stages), "steps": steps}
+        lines = [f'preset = "nano"\nsteps = {steps}\nvalidate_steps = 0\nlog_steps = {steps // 4}\n[[stages]]']
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        config.write_text("\n".join(lines), encoding="utf-8")
+        command = ["-m", "da3gs", "train", str(config), "-o", f"{folder}/run", "--quiet"]
+        environment = dict(os.environ)
+        if processes is not None:
+            command = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), *command]
+            environment["OMP_NUM_THREADS"] = "1"
+        subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)
+        with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    half, last = rows[len(rows) // 2 - 1], rows[-1]
+    counted, images, seconds = (float(last[name]) - float(half[name]) for name in ("step", "images", "seconds"))
+    share = sum(float(row["data_share"]) for row in rows[len(rows) // 2 :]) / (len(rows) - len(rows) // 2)
+    return {"steps": counted / seconds, "images": images / seconds, "data": share}
 
 
-def step_speed() -> dict[str, float]:
-    """A step of the nano preset at its main size: images a second of processor time, and the share that data takes."""
-    config = PRESETS["nano"]
-    late = config.stages[0].steps + 1
-    model = DepthAnything3(config.network()).to(memory_format=torch.channels_last)
-    objective = Objective(model, config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    with Batches(config) as batches:
-        batches.bank(late)
-        made = [batches.batch(step) for step in range(late, late + 6)]
-        for batch in made:
-            training_step(objective, optimizer, [batch], config.clip)
-        images = sum(batch.images.shape[0] * batch.images.shape[1] for batch in made)
-        data = processor_seconds(lambda: [batches.batch(step) for step in range(late, late + 6)])
-        steps = processor_seconds(lambda: [training_step(objective, optimizer, [batch], config.clip) for batch in made])
-    return {"images_per_processor_second": images / (data + steps), "data_share": data / (data + steps)}
+def speed_rows() -> list[dict[str, object]]:
+    """The ray caster, a step, the share of data and two processes, as rows of a table."""
+    rows: list[dict[str, object]] = []
 
+    def note(what: str, value: float, unit: str, goal: str | None = None) -> None:
+        rows.append({"what": what, "value": round(value, 3 if value < 10 else 1), "unit": unit, "goal": goal})
+        print(f"{what}: {rows[-1]['value']} {unit}" + (f" (goal {goal})" if goal else ""), flush=True)
 
-def process_scaling(steps: int = 60) -> dict[str, float]:
-    """Images a second of one and of two processes (gloo, one thread each) of a small run, after the first half."""
-    rates = {}
-    for count in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "da3gs", "train", "smoke"]
-            words = ["-o", f"{folder}/run", "--steps", str(steps), "--quiet", "--set", "validate_steps=0"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, *launcher, *words], check=True, env=environment, capture_output=True)
-            with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        half, last = rows[len(rows) // 2 - 1], rows[-1]
-        images, seconds = (float(last[name]) - float(half[name]) for name in ("images", "seconds"))
-        rates[f"{count}"] = images / seconds
-    return {**rates, "efficiency": rates["2"] / (2 * rates["1"])}
+    kinds: tuple[tuple[str, SceneKind | None, str], ...] = (
+        ("room with boxes, balls and rods", "clutter", "150"), ("full mix", None, "50")
+    )  # fmt: skip
+    for name, kind, goal in kinds:
+        for quality, light in ((FAST, "no shadows"), (PLAIN, "shadows")):
+            rate = images_per_second(kind, quality)
+            note(f"ray caster, 126x168, {name}, {light}", rate, "images/s a core", f"at least {goal}")
+    whole = run_speed()
+    note("training, nano at its main stage", whole["images"], "images/s")
+    note("the same", whole["steps"], "steps/s")
+    goal = "at most 0.1" if torch.cuda.is_available() else "at most 0.25"
+    note("time in data", whole["data"], "of all time", goal)
+    if not torch.cuda.is_available():
+        one, two = run_speed(1), run_speed(2)
+        note("one process of one thread", one["images"], "images/s")
+        note("two processes of one thread (gloo)", two["images"], "images/s")
+        note("two processes, efficiency", two["images"] / (2 * one["images"]), "of twice one")
+    return rows
 
 
 def model_figures(name: str, scenes: int) -> dict[str, dict[str, float]]:
@@ -118,34 +133,22 @@ def model_figures(name: str, scenes: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    """Print and, with --out, write the report."""
+    """Print and, with --save, keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--no-speed", action="store_true")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--save", metavar="NAME", help="write the speeds to benchmarks/results/NAME.json and .md")
     arguments = parser.parse_args()
-    report: dict[str, object] = {}
     if not arguments.no_speed:
-        report["ray_caster_images_per_second_of_a_core"] = speed = {
-            "clutter (boxes, balls), no shadows": images_per_second("clutter", FAST),
-            "clutter, shadows": images_per_second("clutter", PLAIN),
-            "full mix, no shadows": images_per_second(None, FAST),
-            "full mix, shadows": images_per_second(None, PLAIN),
-        }
-        for label, value in speed.items():
-            print(f"{label}: {value:.0f} images/s a core")
-        report["step"] = step = step_speed()
-        print(f"training: {step['images_per_processor_second']:.1f} images per processor second, ", end="")
-        print(f"{100 * step['data_share']:.0f} % of it data")
-        report["processes"] = scaling = process_scaling()
-        print(
-            f"one process {scaling['1']:.1f} images/s, two {scaling['2']:.1f}: efficiency {scaling['efficiency']:.2f}"
-        )
+        rows = speed_rows()
+        if arguments.save:
+            save_table(
+                arguments.save, "Speed of training", rows, command="python -m benchmarks.training",
+                remarks=["Times of a busy machine mean little; the ray caster's are of its thread's processor time."],
+            )  # fmt: skip
     if arguments.model:
-        report["figures"] = model_figures(arguments.model, arguments.scenes)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        model_figures(arguments.model, arguments.scenes)
     return 0
 
 

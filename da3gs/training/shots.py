@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from da3gs.training import _raycast, _shading
 from da3gs.training.solids import ProceduralScene
@@ -187,7 +189,7 @@ def take_shots(
 
 
 def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain: bool = False) -> NDArray[np.float32]:
-    """Photographs [views, H, W, 3] in [0, 1] from linear colour: exposure, white balance, contrast, blur, noise.
+    """Photographs [views, H, W, 3] in [0, 1] from linear colour: exposure, white balance, contrast, blur, noise, JPEG.
 
     ``plain`` leaves out everything random but the exposure.
     """
@@ -197,6 +199,7 @@ def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain:
     gamma = 1 / 2.2 if plain else 1 / g.uniform(1.9, 2.5)
     jitter = 0.0 if plain or g.random() < 0.6 else 0.15
     noise = 0.0 if plain else float(g.choice([0.0, 0.005, 0.01, 0.025]))
+    quality = 0 if plain or g.random() < 0.5 else int(g.integers(40, 97))
     photos = np.empty((len(colors), *colors[0].shape), np.float32)
     for index, color in enumerate(colors):
         gain = level / bright * 2 ** g.normal(0, jitter) * balance
@@ -208,5 +211,12 @@ def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain:
             photo[:, 1:-1] = 0.25 * photo[:, :-2] + 0.5 * photo[:, 1:-1] + 0.25 * photo[:, 2:]
         if noise:
             photo += noise * g.standard_normal(photo.shape, dtype=np.float32)
-        photos[index] = np.clip(photo, 0, 1)
+        photos[index] = compressed(np.clip(photo, 0, 1), quality) if quality else np.clip(photo, 0, 1)
     return photos
+
+
+def compressed(photo: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
+    """A photograph [H, W, 3] in [0, 1] as it comes back from a JPEG file of this quality, 1 to 100."""
+    file = io.BytesIO()
+    Image.fromarray((255 * photo + 0.5).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file), np.float32) / np.float32(255)

@@ -9,7 +9,7 @@ from da3gs.geometry.projection import project, unproject
 from da3gs.training import procedural_scene
 from da3gs.training.data import validation_batches
 from da3gs.training.scenes import checked_kinds, make_scene
-from da3gs.training.shots import FAST, Quality, aim, color_map, depth_map, develop, take_shots
+from da3gs.training.shots import FAST, Quality, aim, color_map, compressed, depth_map, develop, take_shots
 from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.training.textures import KINDS, make_textures
 
@@ -165,6 +165,17 @@ def test_develop_exposes_alike():
     bright, dark = (develop(g, [color * gain], plain=True) for gain in (10.0, 0.1))
     np.testing.assert_allclose(bright, dark, atol=1e-5)
     assert 0.3 < bright.mean() < 0.7
+
+
+def test_half_of_all_photographs_have_been_jpegs():
+    """Blocks of 8 pixels, and 8 bits a channel: what phones and the web do to every photo."""
+    ramp = np.linspace(0.1, 0.9, 48, dtype=np.float32)
+    photo = np.stack(np.broadcast_arrays(ramp[:, None], ramp, 0.5), -1).astype(np.float32)
+    errors = [np.abs(compressed(photo, quality) - photo).mean() for quality in (95, 70, 40)]
+    assert 0 < errors[0] < errors[1] < errors[2] < 0.03
+    seen = [develop(np.random.default_rng(seed), [photo]) * 255 for seed in range(40)]
+    share = np.mean([np.allclose(one, one.round(), atol=1e-3) for one in seen])
+    assert 0.3 < share < 0.7
 
 
 def test_a_procedural_scene_is_one_world():

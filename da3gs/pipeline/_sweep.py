@@ -139,6 +139,50 @@ def sweep(grey, valid, depth, rays, others, seen, matrices, offsets, steps, radi
         _better_half(best, out, label)
 
 
+@_kernel
+@typing.no_type_check
+def one_surface(depth, valid, rays, others, matrices, offsets, steps, same, out) -> None:
+    """Whether a pixel at ``exp(steps[label])`` times its depth lies on what other views see, or hides it from them.
+
+    ``out[y, x, label]``: the mean over the others of -1 on their surface, 1 well in front of it, 0 behind or out of
+    sight; ``same`` is the difference of log depth at which either begins to count.
+
+    Args:
+        depth: [h, w].
+        valid: bool [h, w].
+        rays: [h, w, 2] x and y of ``K⁻¹ (u, v, 1)``.
+        others: [n, h', w'] the depth of the neighbours.
+        matrices: [n, 3, 3] ``K' R`` from this camera to the other.
+        offsets: [n, 3] ``K' t``.
+        steps: [labels] logarithms of the multiples.
+        same: positive.
+        out: [h, w, labels], zeros.
+    """
+    height, width = depth.shape
+    count, rows, columns = others.shape
+    for y in range(height):
+        for x in range(width):
+            if not valid[y, x]:
+                continue
+            a, b = rays[y, x, 0], rays[y, x, 1]
+            for k in range(count):
+                m, o = matrices[k], offsets[k]
+                mu, mv = m[0, 0] * a + m[0, 1] * b + m[0, 2], m[1, 0] * a + m[1, 1] * b + m[1, 2]
+                mw = m[2, 0] * a + m[2, 1] * b + m[2, 2]
+                for label in range(len(steps)):
+                    z = depth[y, x] * math.exp(steps[label])
+                    w = z * mw + o[2]
+                    if w <= 1e-6 * z:
+                        continue
+                    u, v = (z * mu + o[0]) / w, (z * mv + o[1]) / w
+                    if not (u >= 0.0 and v >= 0.0 and u < columns and v < rows):
+                        continue
+                    ahead = math.log(others[k, int(v), int(u)] / w) / same
+                    out[y, x, label] += (
+                        abs(ahead) - 1.0 if abs(ahead) < 1.0 else max(0.0, min(1.0, ahead - 1.0))
+                    ) / count
+
+
 @_inline
 @typing.no_type_check
 def _better_half(best, out, label) -> None:

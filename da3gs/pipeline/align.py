@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +22,17 @@ from torch.nn import functional
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.pipeline import _sweep
-from da3gs.pipeline.levels import Level, disagreement, level_of, neighbors_of
+from da3gs.pipeline.levels import Level, level_of, neighbors_of
 from da3gs.pipeline.matches import Sharp, matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.surface import surface_depth
+from da3gs.pipeline.volumes import per_view, searched_field, steps_of, volume_of
 from da3gs.views import Views
 
-_Result = TypeVar("_Result")
-
-_RADIUS = 2  # of the window that is compared, pixels of the level
-_MATCH = 0.4  # 1 − ZNCC from which on two windows count as different: chance alone reaches lower over many labels
 _COARSE = (1.4, 0.1)  # reach and step of the logarithm of a whole view's scale
-_LEVELS = ((80, 0.8, 0.08), (160, 0.24, 0.03), (256, 0.09, 0.0125))  # long side, reach and step of the field
+_SIDES = (80, 160, 256)  # the long side of the levels
+_FINER = ((0.24, 0.03), (0.09, 0.0125))  # reach and step of the field at the second and the third
 _TO_ONE, _TO_SCENE, _OWN = (
     0.02,
     0.2,
@@ -43,8 +40,8 @@ _TO_ONE, _TO_SCENE, _OWN = (
 )  # pull of a view's scale: to the start, to the scene's, and its share of votes
 _STAY, _STEP, _JUMP = 0.15, 0.15, 0.6  # pull of a pixel to its start; penalties of a change by a label, and by more
 _NEIGHBORS, _COARSE_NEIGHBORS = 4, 6
-_ONE_SURFACE = 0.2  # what it counts, beside the photos' cost, that the views' depths do not mean one surface
-_GAIN = 0.003  # by how much the sum has to fall, or the start stays
+_CHANCE = 0.02  # how much more alike a search makes windows that have nothing to do with each other
+_GAIN = 0.003  # by how much the cost has to fall, or the network's depth is the start
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -146,9 +143,9 @@ def consistent_depth(
 
     Each pixel's window is compared (ZNCC: exposure does not matter) with the better half of up to four neighbours at
     many multiples of its depth: first one multiple for a view, then, from coarse to fine and from the best start, a
-    field that semi-global matching keeps smooth but at jumps of the depth. Depths of several views that mean one
-    surface are trusted more than photos that happen to look alike, so that what is right stays. It works at a long
-    side of at most 256 pixels.
+    field that semi-global matching keeps smooth: at the coarsest level over a wide range (``searched_field``), at the
+    others nearby and free to jump where the depth does. What does not make the photos clearly more alike is left out.
+    It works at a long side of at most 256 pixels.
 
     Args:
         images: sRGB in [0, 1].
@@ -161,7 +158,7 @@ def consistent_depth(
         return _unchanged(depth, 0.0)
     photos, cams = images.detach().cpu().float(), cameras.to("cpu")
     mask = None if masks is None else masks.cpu()
-    levels = [level_of(photos, cams, mask, long_side) for long_side, _, _ in _LEVELS]
+    levels = [level_of(photos, cams, mask, long_side) for long_side in _SIDES]
     finest = levels[-1]
     raw = depth.detach().cpu().float()
     factors = _view_scales(levels[0], _resized(raw, levels[0].size)).exp()
@@ -169,21 +166,17 @@ def consistent_depth(
     tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
     # at the finest level all that is off by a few pixels looks equally wrong
     coarse = torch.stack([_costs_of(level, list(tried.values())) for level in levels[:-1]]).mean(0)
-    apart = [disagreement(finest, _resized(one, finest.size), _NEIGHBORS) for one in tried.values()]
-    coarse = coarse + _ONE_SURFACE * torch.stack(apart)
     chosen = torch.where(coarse.amin(0) < coarse[0] - _GAIN, coarse.argmin(0), 0)
     start = torch.stack([list(tried.values())[pick][view] for view, pick in enumerate(chosen.tolist())])
-    logs = torch.zeros(len(depth), *levels[0].size)
-    for level, (_, reach, step) in zip(levels, _LEVELS, strict=True):
-        logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), _steps(reach, step))
+    small = [_resized(one, levels[0].size) for one in (start, *list(tried.values())[1:])]
+    logs = searched_field(levels[0], small, _NEIGHBORS)
+    for level, (reach, step) in zip(levels[1:], _FINER, strict=True):
+        logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), steps_of(reach, step))
     near = _resized(start, finest.size)
     fields = [_resized(raw, finest.size), near, near * logs.exp()]
     costs = torch.stack([_costs_of(level, fields).mean(1) for level in levels])
     before, kept, refined = costs[-1].tolist()
-    # chance lets a search find windows that look alike, but not depths that mean one surface
-    apart = [disagreement(finest, field, _NEIGHBORS).mean() for field in fields]
-    worth = costs.mean(0) + _ONE_SURFACE * torch.stack(apart)
-    better = bool(worth[2] < worth[1] - _GAIN)
+    better = bool(costs[:, 2].mean() < costs[:, 1].mean() - _CHANCE)
     if not (chosen.any() or better):
         return _unchanged(depth, before)
     final = start * _enlarged(logs, (depth.shape[1], depth.shape[2])).exp() if better else start
@@ -208,11 +201,6 @@ def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:
     return ConsistentDepth(depth=depth, scales=scales, before=cost, after=cost, starts=starts, refined=False)
 
 
-def _steps(reach: float, step: float) -> Float[np.ndarray, " L"]:
-    count = round(reach / step)
-    return (np.arange(-count, count + 1) * step).astype(np.float32)
-
-
 def _resized(depth: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:
     """Depth of the nearest pixels: never a mean over an edge."""
     return functional.interpolate(depth[:, None], size, mode="nearest-exact")[:, 0]
@@ -224,43 +212,19 @@ def _enlarged(field: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Ten
     return functional.interpolate(field[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _per_view(work: Callable[[int], _Result], count: int) -> list[_Result]:
-    """The results of every view, on as many threads as torch uses; the kernels hold no lock."""
-    with ThreadPoolExecutor(max(1, min(count, torch.get_num_threads()))) as pool:
-        return list(pool.map(work, range(count)))
-
-
-def _volume(
-    level: Level, depth: Float[Tensor, "V h w"], view: int, others: Sequence[int], steps: Float[np.ndarray, " L"]
-) -> Float[np.ndarray, "h w L"]:
-    """How little a view's pixels agree with other views, 0 to 1, at each step of its log depth."""
-    chosen, volume = list(others), np.full((*level.size, len(steps)), _sweep.UNSEEN)
-    if chosen:
-        _sweep.sweep(
-            level.grey[view], level.valid[view], depth[view].contiguous().numpy(), level.rays[view],
-            level.grey[chosen], level.valid[chosen], level.matrices[view, chosen], level.offsets[view, chosen],
-            steps, _RADIUS, volume,
-        )  # fmt: skip
-    unseen = volume == _sweep.UNSEEN
-    volume = np.minimum(volume / np.float32(_MATCH), np.float32(1))
-    # what starts out of sight must not be drawn into it: any place in sight looks better than none
-    volume[unseen[..., len(steps) // 2]] = 1.0
-    return volume
-
-
 def _view_scales(level: Level, depth: Float[Tensor, "V h w"]) -> Float[Tensor, "V"]:
     """The logarithm of each view's scale, not far from the one that suits all views."""
-    count, steps = len(depth), _steps(*_COARSE)
+    count, steps = len(depth), steps_of(*_COARSE)
     near = np.linalg.norm(level.centers, axis=-1).argsort(1)[:, 1 : _COARSE_NEIGHBORS + 1]
 
     def curve(view: int) -> Float[np.ndarray, " L"]:
         """What each scale of a view's depth costs."""
         if not level.valid[view].any():
             return np.ones(len(steps), np.float32)
-        volume = _volume(level, depth, view, [int(j) for j in near[view] if j != view], steps)
+        volume = volume_of(level, depth, view, [int(j) for j in near[view] if j != view], steps)
         return volume[level.valid[view]].mean(0)
 
-    curves = np.stack(_per_view(curve, count))
+    curves = np.stack(per_view(curve, count))
     together = curves.mean(0)
     common = steps[(together + _TO_ONE * steps**2).argmin()]
     own = curves + _OWN * together + _TO_SCENE * (steps - common) ** 2
@@ -280,13 +244,13 @@ def _field(
 
     def change(view: int) -> Float[np.ndarray, "h w"]:
         """The factors that a view's depth should change by."""
-        volume = _volume(level, depth, view, neighbors[view], steps) + stay
+        volume = volume_of(level, depth, view, neighbors[view], steps) + stay
         total, out = np.zeros_like(volume), np.zeros(level.size, np.float32)
         _sweep.smooth_costs(volume, across[view], down[view], _STEP, _JUMP, total)
         _sweep.best_step(total, steps, out)
         return out
 
-    return _median(logs + torch.from_numpy(np.stack(_per_view(change, len(start)))))
+    return _median(logs + torch.from_numpy(np.stack(per_view(change, len(start)))))
 
 
 def _median(field: Float[Tensor, "V h w"]) -> Float[Tensor, "V h w"]:
@@ -303,7 +267,7 @@ def _disagreements(level: Level, fields: Sequence[Float[Tensor, "V h w"]]) -> li
 
     def mean(depth: Tensor, view: int) -> float:
         """The mean disagreement of a view, 1 where nothing can be compared."""
-        costs = _volume(level, depth, view, neighbors[view], here)[level.valid[view]]
+        costs = volume_of(level, depth, view, neighbors[view], here)[level.valid[view]]
         return float(costs.mean()) if len(costs) else 1.0
 
-    return [torch.tensor(_per_view(functools.partial(mean, field), len(field))) for field in fields]
+    return [torch.tensor(per_view(functools.partial(mean, field), len(field))) for field in fields]

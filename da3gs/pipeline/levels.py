@@ -1,4 +1,4 @@
-"""All views at one resolution: who sees what others see, and whether their depths mean one surface."""
+"""All views at one resolution, and who sees what others see."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse
-
-_SAME = 0.02  # relative difference of depth at which two views mean one surface
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,33 +91,3 @@ def _overlap(level: Level, points: Float[np.ndarray, "n 3"], view: int, other: i
     lengths = np.linalg.norm(points, axis=-1) * np.linalg.norm(away, axis=-1)
     angle = np.degrees(np.arccos(np.clip((points * away).sum(-1) / np.maximum(lengths, 1e-12), -1, 1)))
     return float((seen * np.minimum(1, angle / 4) * np.exp(-((angle / 35) ** 2))).mean())
-
-
-def disagreement(level: Level, depth: Float[Tensor, "V h w"], count: int) -> Float[Tensor, "V"]:
-    """How often a view's points stand in front of a neighbour's surface and not on it, 0 to 1.
-
-    Points behind the other's surface say nothing: something hides them. A view without neighbours disagrees in full.
-
-    Args:
-        level: the views.
-        depth: at its size.
-        count: of neighbours that each view is compared with.
-    """
-    height, width = level.size
-    ones = np.ones((height, width, 1), np.float32)
-    found = []
-    for view, others in enumerate(neighbors_of(level, depth, count)):
-        points = np.concatenate((level.rays[view], ones), -1)[level.valid[view]]
-        points *= depth[view].numpy()[level.valid[view]][:, None]
-        same = ahead = 0
-        for other in others:
-            x, y, z = (points @ level.matrices[view, other].T + level.offsets[view, other]).T
-            front = z > 1e-12
-            x, y, z = x[front] / z[front], y[front] / z[front], z[front]
-            inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-            there = depth[other].numpy()[y[inside].astype(np.int64), x[inside].astype(np.int64)]
-            ratio = np.log(z[inside] / np.maximum(there, 1e-12))
-            same += int((np.abs(ratio) < _SAME).sum())
-            ahead += int((ratio <= -_SAME).sum())
-        found.append(1 - same / max(same + ahead, 1))
-    return torch.tensor(found)

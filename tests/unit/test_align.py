@@ -2,20 +2,23 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import unproject
+from da3gs.pipeline._sweep import one_surface
 from da3gs.pipeline.align import consistent_depth, honest_depth
 from da3gs.pipeline.contradict import contradicted
-from da3gs.pipeline.levels import disagreement, level_of
+from da3gs.pipeline.levels import level_of
 from da3gs.pipeline.matches import matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.surface import surface_depth
+from da3gs.pipeline.volumes import searched_field
 from da3gs.training import procedural_scene
 from tests.unit.plane_scene import TruthNetwork, plane_scene, write_transforms
 from tests.unit.test_reconstruct import similarity
@@ -48,6 +51,35 @@ def test_views_find_their_common_depth(scales, smooth, shift):
     assert off(found.depth).mean() < 0.25 * off(start).mean()
 
 
+def test_a_search_far_and_wide_finds_depth_that_is_nowhere_near():
+    """A network that says the same everywhere, and too little."""
+    level = level_of(VIEWS.images, CAMERAS, None, 80)
+    truth = torch.nn.functional.interpolate(TRUTH[:, None], level.size, mode="nearest-exact")[:, 0]
+    start = torch.full_like(truth, 0.6 * float(TRUTH.median()))
+    found = start * searched_field(level, [start], 3).exp()
+    assert off(start, truth).mean() > 0.4
+    assert off(found, truth).median() < 0.05
+    assert off(found, truth).mean() < 0.25 * off(start, truth).mean()
+
+
+def test_what_hides_anothers_surface_costs_and_what_lies_on_it_pays():
+    level = level_of(VIEWS.images, CAMERAS, None, 80)
+    truth = torch.nn.functional.interpolate(TRUTH[:, None], level.size, mode="nearest-exact")[:, 0]
+    steps = np.log(np.array([0.8, 1.0, 1.25], np.float32))
+    out = np.zeros((*level.size, 3), np.float32)
+    one_surface(
+        truth[1].numpy(), level.valid[1], level.rays[1], truth[[0]].numpy(), level.matrices[1, [0]],
+        level.offsets[1, [0]], steps, 0.06, out,
+    )  # fmt: skip
+    inside = np.abs(out).max(-1) > 0
+    ahead, there, behind = out[inside].mean(0)
+    assert ahead > 0.5
+    assert there < -0.5
+    assert -0.1 < behind < 0.1
+    assert out.min() >= -1
+    assert out.max() <= 1
+
+
 def test_pictures_that_tell_nothing_change_nothing():
     grey = torch.full_like(VIEWS.images, 0.5)
     start = wrong(TRUTH, 2)
@@ -65,15 +97,6 @@ def test_depth_that_is_right_stays():
     found = consistent_depth(VIEWS.images, TRUTH, CAMERAS, starts={"bent": bent, "surface": TRUTH.mean() + 0 * TRUTH})
     assert torch.equal(found.depth, TRUTH)
     assert not found.refined
-
-
-def test_views_disagree_where_a_point_stands_before_anothers_surface():
-    level = level_of(VIEWS.images, CAMERAS, None, 256)
-    assert disagreement(level, TRUTH, 3).max() < 0.05  # what is left is rims
-    moved = TRUTH.clone()
-    moved[1] *= 0.8
-    assert disagreement(level, moved, 3)[1] > 0.9
-    assert disagreement(level_of(VIEWS.images[:1], CAMERAS[[0]], None, 256), TRUTH[:1], 3).tolist() == [1.0]
 
 
 def test_everything_masked_changes_nothing():

@@ -55,8 +55,8 @@ class ModelCard:
 
     @property
     def by_photos(self) -> bool:
-        """Whether the photos decide if the splats are those of its head: small heads of our own are not always better
-        than sharp splats from depth; official heads are what their models are for."""
+        """Whether splats from depth take the place of its head's where photos agree on the depth: small heads of our
+        own are softer than these; official heads are what their models are for."""
         return self.repository is None and "splats" in self.heads
 
 

@@ -42,7 +42,7 @@ class Reconstruct(Command):
     """With --poses colmap: one camera took all photos."""
     splats: Literal["auto", "head", "depth"] = "auto"
     """From the model's splat head, or one Gaussian a pixel from its depth; auto: the head where there is one, but with
-    the bundled model, or one that you trained, whichever shows the photos better."""
+    the bundled model, or one that you trained, those from depth wherever the photos agree on it."""
     views: Annotated[str, option("N|auto")] = "auto"
     """At most this many photos; auto: as many as the model takes."""
     fps: Annotated[float | None, option("F", hint="")] = None

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
@@ -50,7 +51,9 @@ def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "d
 def assembled_views(
     result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop", only: Sequence[int] | None = None
 ) -> Iterator[Assembled]:
-    """The splats of one view after the other: the head's where there are any, else made from depth. Padding makes none.
+    """The splats of one view after the other: the head's where there are any, else (or where ``sharp``) from depth.
+
+    Padding makes none.
 
     Args:
         result: depth, cameras and splats of a head.
@@ -88,8 +91,7 @@ def joined(parts: list[Assembled]) -> Assembled:
     parts.clear()
     most = max(t.shape[-2] for t in splats["harmonics"])
     splats["harmonics"] = [
-        t if t.shape[-2] == most else torch.nn.functional.pad(t, (0, 0, 0, most - t.shape[-2]))
-        for t in splats["harmonics"]
+        t if t.shape[-2] == most else functional.pad(t, (0, 0, 0, most - t.shape[-2])) for t in splats["harmonics"]
     ]
     return Assembled(
         gaussians=Gaussians(**{name: torch.cat(splats.pop(name)) for name in list(splats)}),
@@ -108,13 +110,36 @@ def _view_splats(result: Placed, views: Views, view: int, photo: Float[Tensor, "
     h, w = photo.shape[-2:]
     if result.gaussians is not None:
         inside = _window(view, h, w, views.height, views.width).to(result.depth.device)
-        return result.gaussians.map(lambda t: t[inside])
+        soft = result.gaussians.map(lambda t: t[inside])
+        if result.sharp is None or not (sharp := result.sharp[view, :h, :w].flatten()).any():
+            return soft
+        bare = dataclasses.replace(result, gaussians=None)
+        made = recolored(_view_splats(bare, views, view, photo, camera), photo, camera)
+        return _replaced(soft, made, sharp)
     confidence = None if result.confidence is None else result.confidence[view : view + 1, :h, :w]
     depth = result.depth[view : view + 1, :h, :w]
     single = dataclasses.replace(
         camera, world_to_cam=camera.world_to_cam[None], intrinsics=camera.intrinsics[None]
     )  # fmt: skip
     return splats_from_depth(photo[None], depth, single, confidence=confidence)
+
+
+def _replaced(soft: Gaussians, made: Gaussians, sharp: Bool[Tensor, "N"]) -> Gaussians:
+    """Splats of which those marked are ``made``, whose colour is the same from all sides."""
+    bands = soft.harmonics.shape[-2]
+    made = dataclasses.replace(
+        made, harmonics=functional.pad(made.harmonics, (0, 0, 0, bands - made.harmonics.shape[-2]))
+    )
+    return Gaussians(
+        **{
+            field.name: torch.where(
+                sharp.view(-1, *[1] * (getattr(soft, field.name).ndim - 1)),
+                getattr(made, field.name),
+                getattr(soft, field.name),
+            )
+            for field in dataclasses.fields(Gaussians)
+        }
+    )
 
 
 def _rows_with_shell(row: Provenance, rim: Bool[Tensor, "h w"]) -> Provenance:

@@ -1,55 +1,55 @@
-"""Whether a Gaussian head's splats or those made from depth show the photos better."""
+"""Which pixels get sharp splats, made from depth, and which keep the soft ones of a Gaussian head."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.nn import functional
 
-from da3gs.gaussians import Gaussians
-from da3gs.pipeline.assemble import assembled_views
+from da3gs.pipeline.levels import level_of, neighbors_of
 from da3gs.pipeline.predict import Placed
-from da3gs.pipeline.score import photo_psnr
-from da3gs.rendering import drop_workspaces
+from da3gs.pipeline.volumes import per_view, volume_of
 from da3gs.views import Views
 
-JUDGES = 6
-"""Photos, spread over all, that decide."""
-_CLEAR = 0.5
-"""dB by which the head has to win: farther from the photos that made them, sharp splats fare worse than they will."""
+_SIDE = 256  # the long side at which photos are compared, pixels
+_NEIGHBORS = 4
+_WINDOW = 9  # pixels whose mean cost decides
+_ALIKE = 0.6  # cost, 0 to 1, below which photos agree
 
 
-def better_splats(result: Placed, views: Views) -> Placed:
-    """The prediction without its head's splats, unless they are clearly better than those made from depth.
+def with_sharp_splats(result: Placed, views: Views) -> Placed:
+    """The prediction with the pixels marked whose depth the photos agree on: there splats are made from depth.
 
-    A photo is shown by the splats of the other photos, from where it was taken: one that shows itself proves nothing.
-    Splats from depth are sharp, and win where depth is right; those of a small head are soft, and forgive. A single
-    photo gets the sharp ones.
+    Splats from depth are sharp, and win where depth is right; those of a small head are soft, and forgive: they cover
+    what lies open behind an edge, and blur what would be torn. A pixel's depth is right where its surroundings look
+    the same from the views that see it. A single photo gets sharp ones alone.
 
     Args:
         result: with the splats of a head.
         views: the photos.
     """
-    bare = dataclasses.replace(result, gaussians=None)
     if result.gaussians is None or len(views) == 1:
-        return bare
-    judges = sorted({round(place) for place in np.linspace(0, len(views) - 1, JUDGES)})
-    from_head, from_depth = (_shown_by_others(one, views, judges) for one in (result, bare))
-    drop_workspaces()  # they are as large as the splats
-    return result if from_head > from_depth + _CLEAR else bare
+        return dataclasses.replace(result, gaussians=None)
+    return dataclasses.replace(result, sharp=_agreed(result, views))
 
 
-def _shown_by_others(result: Placed, views: Views, judges: Sequence[int]) -> float:
-    """Mean PSNR, in dB, of each judge as the splats of the other judges show it."""
-    kept = [
-        part.gaussians.masked(part.wanted & ~part.provenance.sky)
-        for part in assembled_views(result, views, only=judges)
-    ]
-    cameras = result.cameras.to("cpu")
-    scores = []
-    for place, view in enumerate(judges):
-        others = Gaussians.concatenated(kept[:place] + kept[place + 1 :])
-        scores += photo_psnr(others, cameras[[view]], views[[view]])
-        del others  # before the next ones are made
-    return sum(scores) / len(scores)
+def _agreed(result: Placed, views: Views) -> Bool[Tensor, "V H W"]:
+    """Where views look alike at their depth."""
+    masks = None if views.masks is None else views.masks.cpu()
+    level = level_of(views.images.detach().cpu().float(), result.cameras.to("cpu"), masks, _SIDE)
+    depth = result.depth.detach().cpu().float()
+    depth = functional.interpolate(depth[:, None], level.size, mode="nearest-exact")[:, 0]
+    neighbors, here = neighbors_of(level, depth, _NEIGHBORS), np.zeros(1, np.float32)
+
+    def costs(view: int) -> np.ndarray:
+        """How little a view's pixels look like their neighbours'."""
+        return volume_of(level, depth, view, neighbors[view], here, unseen=1.0)[..., 0]
+
+    cost = torch.from_numpy(np.stack(per_view(costs, len(views))))[:, None]
+    cost = functional.avg_pool2d(cost, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+    cost = functional.interpolate(cost, result.depth.shape[1:], mode="bilinear", align_corners=False)
+    return (cost[:, 0] < _ALIKE).to(result.depth.device)

@@ -24,7 +24,6 @@ from da3gs.network import DepthAnything3
 from da3gs.network.chunks import smaller_chunks
 from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.splats import splats_from_channels
-from da3gs.pipeline.choose import JUDGES
 from da3gs.pipeline.merge import DEFAULT_BUDGET, splats_in
 from da3gs.pipeline.polish import POLISHED_PHOTOS, POLISHED_SPLATS
 from da3gs.pipeline.settings import Settings
@@ -34,6 +33,8 @@ _CODE = 57 * _MIB
 """What of the libraries photos and network page in beyond importing them: measured with one tiny photo."""
 _RENDERER = 122 * _MIB
 """The same once the network has gone and the renderer's kernels are there."""
+_COMPARER = 31 * _MIB
+"""And once the kernels that compare photos are there too."""
 _NOTED = 12
 """Bytes of what is noted of a splat: view, pixel, confidence, edge, sky, wanted."""
 _DRAWN = 16 * 4 + 4 * 2 + 2 * 8
@@ -210,10 +211,9 @@ def predicted_peak(
     maps = 4 * 2 * views * height * width
     head = settings.splats != "depth" and any(part.splat_head is not None for part in _parts(network))
     first = _CODE + weights + images + _network_peak(network, seen, height, width, settings, head)
-    splats = _splat_peak(network, views, height, width, settings, head)
-    if head and by_photos and settings.splats == "auto" and not settings.upstream:
-        splats = max(splats, _choosing(network, views, height * width))
-    return max(first, _RENDERER + images + maps + splats)
+    mixed = head and by_photos and settings.splats == "auto" and not settings.upstream
+    splats = _splat_peak(network, views, height, width, settings, head, mixed)
+    return max(first, _RENDERER + _COMPARER * mixed + images + maps + splats)
 
 
 def _parts(network: nn.Module) -> list[DepthAnything3]:
@@ -253,7 +253,9 @@ def _network_peak(network: nn.Module, views: int, height: int, width: int, setti
     return peak_of(run)
 
 
-def _splat_peak(network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool) -> int:
+def _splat_peak(
+    network: nn.Module, views: int, height: int, width: int, settings: Settings, head: bool, mixed: bool
+) -> int:
     """Bytes of splats, and of what is made on the way, while they are made, merged, drawn and read back."""
     bands = _bands(network) if head else 1
     pixels = height * width
@@ -266,7 +268,11 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
         camera = _camera(1, height, width)
         return lambda: splats_from_depth(image, depth, camera, confidence=depth)
 
-    own = pixels * (splat + _DRAWN) + drawn if head else max(peak_of(run), pixels * (splat + _DRAWN) + drawn)
+    own = pixels * (splat + _DRAWN) + drawn
+    if mixed:  # splats from depth beside the head's
+        own += pixels * splat
+    if mixed or not head:
+        own = max(own, peak_of(run))
     held = count * (4 * (11 + 3 * bands)) if head else 0  # the head's own, before they are cleaned
     making = held + count * splat + max(own, 16 * count)
     if settings.upstream:
@@ -283,14 +289,6 @@ def _splat_peak(network: nn.Module, views: int, height: int, width: int, setting
 def _bands(network: nn.Module) -> int:
     """Coefficients of a colour that the network's head says."""
     return max([part.config.splats.coefficients for part in _parts(network) if part.config.splats] or [1])
-
-
-def _choosing(network: nn.Module, views: int, pixels: int) -> int:
-    """Bytes of all the head's splats, of those of the views that judge, and of all of these but one while they are
-    drawn."""
-    splat, judges = 4 * (11 + 3 * _bands(network)), min(views, JUDGES)
-    others = (judges - 1) * (splat + _DRAWN) + 4 * 15
-    return pixels * ((views + judges) * splat + others)
 
 
 def _merging(count: int, most: int, splat: int) -> int:

@@ -42,6 +42,8 @@ class Placed(TensorRecord):
     """True where sky is."""
     gaussians: Gaussians | None = None
     """From the splat head, a splat a pixel."""
+    sharp: Bool[Tensor, "V H W"] | None = None
+    """Where splats made from depth take the place of the head's."""
     metric: bool = False
     """Whether lengths are metres."""
     poses: Literal["given", "predicted", "rays"] = "predicted"

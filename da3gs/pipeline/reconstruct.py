@@ -26,7 +26,7 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.align import honest_depth
 from da3gs.pipeline.assemble import Assembled
-from da3gs.pipeline.choose import better_splats
+from da3gs.pipeline.choose import with_sharp_splats
 from da3gs.pipeline.frame import upright_frame
 from da3gs.pipeline.keep import kept_splats_of
 from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
@@ -236,7 +236,7 @@ def _reconstruct(
         result = result.in_metres()
     with watch("splats"), tight_memory():
         if settings.splats == "auto" and card.by_photos and not settings.upstream:
-            result = better_splats(result, views)
+            result = with_sharp_splats(result, views)
         kept, dropped = kept_splats_of(result, views, settings)
         found = len(kept.gaussians)
         if not settings.upstream:

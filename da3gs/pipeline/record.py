@@ -71,7 +71,7 @@ def scene_record(
             + [_photo(photos, index, "holdout") for index in held],
             "dropped": [{"name": photo.name, "reason": photo.reason} for photo in photos.dropped],
         },
-        "splats_from": "depth" if result.gaussians is None else "head",
+        "splats_from": "depth" if result.gaussians is None else "head" if result.sharp is None else "both",
         "cleaned": dropped,
         "psnr": {
             "input": [_rounded(score) for score in scores.input],

@@ -1,48 +1,72 @@
-"""Splats of a head or from depth: the photos decide."""
+"""Sharp splats where the photos agree on the depth, a head's soft ones elsewhere."""
 
 import dataclasses
 
+import pytest
 import torch
 
 from da3gs.checkpoints import MODELS
-from da3gs.network.depth_splats import splats_from_depth
-from da3gs.pipeline.choose import better_splats
+from da3gs.gaussians import Gaussians
+from da3gs.pipeline.assemble import assemble
+from da3gs.pipeline.choose import with_sharp_splats
 from da3gs.pipeline.predict import Placed
 from da3gs.training import procedural_scene
 
-VIEWS, TRUTH = procedural_scene(0, 4, 56, 84)
-assert VIEWS.cameras is not None
-CAMERAS = VIEWS.cameras
+VIEWS, TRUTH = procedural_scene(0, 4, 112, 154)
+HALF = TRUTH.shape[2] // 2
 
 
-def placed(depth, head_depth) -> Placed:
-    """A prediction whose head's splats lie at another depth."""
-    head = splats_from_depth(VIEWS.images, head_depth, CAMERAS)
-    return Placed(depth=depth, cameras=CAMERAS, confidence=torch.ones_like(depth), gaussians=head, poses="given")
+@pytest.fixture(scope="module")
+def half_wrong() -> Placed:
+    """Depth that is right on the left of every view, and a head that makes large grey splats."""
+    assert VIEWS.cameras is not None
+    depth = TRUTH.clone()
+    depth[:, :, HALF:] *= 1.7
+    count = depth.numel()
+    soft = Gaussians(
+        means=torch.rand(count, 3),
+        quaternions=torch.tensor([1.0, 0, 0, 0]).expand(count, 4).clone(),
+        scales=torch.full((count, 3), 0.05),
+        opacities=torch.full((count,), 0.5),
+        harmonics=torch.zeros(count, 4, 3),
+    )
+    return Placed(depth=depth, cameras=VIEWS.cameras, gaussians=soft)
 
 
-def test_splats_that_show_the_other_photos_better_win():
-    wrong = TRUTH * torch.tensor([0.7, 1.4, 0.8, 1.3])[:, None, None]
-    assert better_splats(placed(wrong, TRUTH), VIEWS).gaussians is not None
-    assert better_splats(placed(TRUTH, wrong), VIEWS).gaussians is None
+def test_where_the_photos_agree_splats_are_sharp(half_wrong):
+    sharp = with_sharp_splats(half_wrong, VIEWS).sharp
+    assert sharp is not None
+    assert sharp[:, :, : HALF - 6].float().mean() > 0.6
+    assert sharp[:, :, HALF + 6 :].float().mean() < 0.2
 
 
-def test_a_photo_that_shows_itself_proves_nothing():
-    """Each view's own splats are perfect there; with depths that differ the other views tell."""
-    start = placed(TRUTH, TRUTH)
-    assert start.gaussians is not None
-    faint = dataclasses.replace(start.gaussians, opacities=0.3 * start.gaussians.opacities)
-    assert better_splats(dataclasses.replace(start, gaussians=faint), VIEWS).gaussians is None
+def test_a_pixel_has_one_splat_of_either_kind(half_wrong):
+    mixed = with_sharp_splats(half_wrong, VIEWS)
+    assert mixed.sharp is not None
+    both = assemble(mixed, VIEWS).gaussians
+    head = assemble(half_wrong, VIEWS).gaussians
+    depth = assemble(dataclasses.replace(half_wrong, gaussians=None), VIEWS).gaussians
+    sharp = mixed.sharp.flatten()
+    assert len(both) == TRUTH.numel()
+    for name in ("means", "scales", "opacities", "quaternions"):
+        expected = torch.where(
+            sharp.view(-1, *[1] * (getattr(head, name).ndim - 1)), getattr(depth, name), getattr(head, name)
+        )
+        torch.testing.assert_close(getattr(both, name), expected)
+    torch.testing.assert_close(both.harmonics[sharp][:, :1], depth.harmonics[sharp])
+    assert not both.harmonics[sharp][:, 1:].any()
 
 
-def test_a_single_photo_gets_the_sharp_ones():
-    start = placed(TRUTH, TRUTH)
-    assert start.gaussians is not None
-    one = Placed(depth=TRUTH[:1], cameras=CAMERAS[[0]], gaussians=start.gaussians.map(lambda t: t[: TRUTH[0].numel()]))
-    assert better_splats(one, VIEWS[[0]]).gaussians is None
+def test_a_single_photo_or_no_head_means_splats_from_depth(half_wrong):
+    assert VIEWS.cameras is not None
+    single = dataclasses.replace(half_wrong, depth=TRUTH[:1], cameras=VIEWS.cameras[[0]])
+    assert with_sharp_splats(single, VIEWS[[0]]).gaussians is None
+    bare = with_sharp_splats(dataclasses.replace(half_wrong, gaussians=None), VIEWS)
+    assert bare.gaussians is None
+    assert bare.sharp is None
 
 
-def test_photos_decide_for_small_heads_of_our_own_only():
+def test_only_small_heads_of_our_own_share_with_depth():
     assert not any(card.by_photos for card in MODELS.values() if not card.bundled)
     bundled = dataclasses.replace(MODELS["da3gs-nano"], heads=("depth", "rays", "cameras", "splats"))
     assert bundled.by_photos

@@ -199,7 +199,8 @@ def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain:
     gamma = 1 / 2.2 if plain else 1 / g.uniform(1.9, 2.5)
     jitter = 0.0 if plain or g.random() < 0.6 else 0.15
     noise = 0.0 if plain else float(g.choice([0.0, 0.005, 0.01, 0.025]))
-    quality = 0 if plain or g.random() < 0.5 else int(g.integers(40, 97))
+    other = g.spawn(1)[0]  # numbers of its own: held-out scenes stay what they were before JPEG
+    quality = 0 if plain or other.random() < 0.5 else int(other.integers(40, 97))
     photos = np.empty((len(colors), *colors[0].shape), np.float32)
     for index, color in enumerate(colors):
         gain = level / bright * 2 ** g.normal(0, jitter) * balance

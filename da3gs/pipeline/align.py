@@ -22,7 +22,7 @@ from torch.nn import functional
 from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
 from da3gs.pipeline import _sweep
-from da3gs.pipeline.levels import Level, level_of, neighbors_of
+from da3gs.pipeline.levels import Level, level_of, neighbors_of, resized_depth
 from da3gs.pipeline.matches import Sharp, matched_points
 from da3gs.pipeline.points import align_to_points
 from da3gs.pipeline.predict import Placed
@@ -161,19 +161,19 @@ def consistent_depth(
     levels = [level_of(photos, cams, mask, long_side) for long_side in _SIDES]
     finest = levels[-1]
     raw = depth.detach().cpu().float()
-    factors = _view_scales(levels[0], _resized(raw, levels[0].size)).exp()
+    factors = _view_scales(levels[0], resized_depth(raw, levels[0].size)).exp()
     tried = {"network": raw, "scaled": raw * factors[:, None, None]}
     tried |= {name: start.detach().cpu().float() for name, start in (starts or {}).items()}
     # at the finest level all that is off by a few pixels looks equally wrong
     coarse = torch.stack([_costs_of(level, list(tried.values())) for level in levels[:-1]]).mean(0)
     chosen = torch.where(coarse.amin(0) < coarse[0] - _GAIN, coarse.argmin(0), 0)
     start = torch.stack([list(tried.values())[pick][view] for view, pick in enumerate(chosen.tolist())])
-    small = [_resized(one, levels[0].size) for one in (start, *list(tried.values())[1:])]
+    small = [resized_depth(one, levels[0].size) for one in (start, *list(tried.values())[1:])]
     logs = searched_field(levels[0], small, _NEIGHBORS)
     for level, (reach, step) in zip(levels[1:], _FINER, strict=True):
-        logs = _field(level, _resized(start, level.size), _enlarged(logs, level.size), steps_of(reach, step))
-    near = _resized(start, finest.size)
-    fields = [_resized(raw, finest.size), near, near * logs.exp()]
+        logs = _field(level, resized_depth(start, level.size), _enlarged(logs, level.size), steps_of(reach, step))
+    near = resized_depth(start, finest.size)
+    fields = [resized_depth(raw, finest.size), near, near * logs.exp()]
     costs = torch.stack([_costs_of(level, fields).mean(1) for level in levels])
     before, kept, refined = costs[-1].tolist()
     better = bool(costs[:, 2].mean() < costs[:, 1].mean() - _CHANCE)
@@ -192,18 +192,13 @@ def consistent_depth(
 
 def _costs_of(level: Level, depths: Sequence[Float[Tensor, "V H W"]]) -> Float[Tensor, "S V"]:
     """What each depth costs each view."""
-    return torch.stack(_disagreements(level, [_resized(depth, level.size) for depth in depths]))
+    return torch.stack(_disagreements(level, [resized_depth(depth, level.size) for depth in depths]))
 
 
 def _unchanged(depth: Float[Tensor, "V H W"], cost: float) -> ConsistentDepth:
     scales = torch.ones_like(depth[:, 0, 0])
     starts = ("network",) * len(depth)
     return ConsistentDepth(depth=depth, scales=scales, before=cost, after=cost, starts=starts, refined=False)
-
-
-def _resized(depth: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:
-    """Depth of the nearest pixels: never a mean over an edge."""
-    return functional.interpolate(depth[:, None], size, mode="nearest-exact")[:, 0]
 
 
 def _enlarged(field: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:

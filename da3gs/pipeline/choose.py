@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional
 
-from da3gs.pipeline.levels import level_of, neighbors_of
+from da3gs.pipeline.levels import level_of, neighbors_of, resized_depth
 from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.volumes import per_view, volume_of
 from da3gs.views import Views
@@ -41,13 +41,12 @@ def _agreed(result: Placed, views: Views) -> Bool[Tensor, "V H W"]:
     """Where views look alike at their depth."""
     masks = None if views.masks is None else views.masks.cpu()
     level = level_of(views.images.detach().cpu().float(), result.cameras.to("cpu"), masks, _SIDE)
-    depth = result.depth.detach().cpu().float()
-    depth = functional.interpolate(depth[:, None], level.size, mode="nearest-exact")[:, 0]
+    depth = resized_depth(result.depth.detach().cpu().float(), level.size)
     neighbors, here = neighbors_of(level, depth, _NEIGHBORS), np.zeros(1, np.float32)
 
     def costs(view: int) -> np.ndarray:
         """How little a view's pixels look like their neighbours'."""
-        return volume_of(level, depth, view, neighbors[view], here, unseen=1.0)[..., 0]
+        return volume_of(level, depth, view, neighbors[view], here)[..., 0]
 
     cost = torch.from_numpy(np.stack(per_view(costs, len(views))))[:, None]
     cost = functional.avg_pool2d(cost, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)

@@ -63,6 +63,11 @@ def level_of(images: Tensor, cameras: Cameras, masks: Tensor | None, long_side: 
     )
 
 
+def resized_depth(depth: Float[Tensor, "V H W"], size: tuple[int, int]) -> Float[Tensor, "V h w"]:
+    """Depth of the nearest pixels: never a mean over an edge."""
+    return functional.interpolate(depth[:, None], size, mode="nearest-exact")[:, 0]
+
+
 def neighbors_of(level: Level, depth: Float[Tensor, "V h w"], count: int) -> list[list[int]]:
     """For every view the others that see much of what it sees, from an angle that tells depth: best first.
 

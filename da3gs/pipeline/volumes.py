@@ -49,7 +49,11 @@ def volume_of(
     radius: int = _RADIUS,
     unseen: float | None = None,
 ) -> Float[np.ndarray, "h w L"]:
-    """How little a view's pixels agree with other views, 0 to 1, at each step of its log depth."""
+    """How little a view's pixels agree with other views, 0 to 1, at each step of its log depth.
+
+    ``radius`` is that of the compared windows, in pixels; ``unseen`` the cost of a depth that no other view sees, by
+    default that of windows that differ.
+    """
     chosen, volume = list(others), np.full((*level.size, len(steps)), _sweep.UNSEEN)
     if chosen:
         _sweep.sweep(
@@ -67,11 +71,11 @@ def volume_of(
 
 
 def searched_field(level: Level, starts: Sequence[Float[Tensor, "V h w"]], count: int) -> Float[Tensor, "V h w"]:
-    """Every view's first start, times a smooth field from a search far and wide: semi-global matching.
+    """The smooth field that each view's first start is best multiplied by, from a search far and wide.
 
     A network's depth can be off by more than a search nearby finds. Here every multiple of it within ``exp(1.4)`` is
     asked, so that its shape still decides where photos have no texture; a second round also asks whether the surfaces
-    that the first one found mean one world.
+    that the first one found mean one world. Semi-global matching keeps the field smooth.
 
     Args:
         level: the views.

@@ -93,7 +93,7 @@ def _network(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from da3gs.checkpoints import load_model
-    from da3gs.pipeline.memory import tight_memory
+    from da3gs.pipeline.memory_estimate import tight_memory
 
     torch.set_num_threads(options.threads)
     width, height = (int(side) for side in options.sizes[0].split("x"))
@@ -114,7 +114,7 @@ def _network(options: argparse.Namespace) -> dict[str, float]:
 def _planned(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    import da3gs.pipeline.plan
+    import da3gs.pipeline.dry_run
     import da3gs.pipeline.reconstruct as program
 
     torch.set_num_threads(options.threads)
@@ -123,7 +123,7 @@ def _planned(options: argparse.Namespace) -> dict[str, float]:
         _noise(Path(folder), options.views[0], width, height)
         flags = {"model": options.one, "views": options.views[0], "resolution": max(width, height)}
         if os.fork() == 0:  # the dry run has a process of its own
-            told = da3gs.pipeline.plan.plan(folder, **flags)["memory_mb"]
+            told = da3gs.pipeline.dry_run.plan(folder, **flags)["memory_mb"]
             Path(folder, "told").write_text(str(told))
             os._exit(0)
         os.wait()

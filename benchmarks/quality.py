@@ -41,11 +41,11 @@ from da3gs.evaluation.protocol import Poses
 from da3gs.metrics.image import psnr
 from da3gs.photos import load_photos
 from da3gs.pipeline.check import check
-from da3gs.pipeline.loading import LoadedModel, loaded_model
+from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
-from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import Settings, split_holdout
 from da3gs.rendering import render
+from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Scene
 from da3gs.views import Views
 

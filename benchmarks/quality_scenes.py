@@ -40,13 +40,13 @@ from da3gs.network.config import ModelConfig, named_config
 from da3gs.network.model import DepthAnything3
 from da3gs.network.raw import RawOutputs
 from da3gs.photos import LoadedPhotos
-from da3gs.pipeline.assemble import assemble
-from da3gs.pipeline.loading import LoadedModel
-from da3gs.pipeline.place import similarity_between
-from da3gs.pipeline.predict import Placed
+from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Splats
+from da3gs.poses.pose_alignment import similarity_between
+from da3gs.prediction import Placed
 from da3gs.rendering import render
+from da3gs.splats.from_prediction import assemble
 from da3gs.training.batch import Batch
 from da3gs.training.data import validation_batches
 from da3gs.training.losses import Truth, conditioning, scene_truth

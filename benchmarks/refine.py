@@ -27,16 +27,16 @@ from benchmarks.quality import SETS, nearest_photo_psnr, split_context
 from benchmarks.tables import save_table
 from benchmarks.triangulated import splats_from_points, triangulated
 from da3gs.cameras import Cameras
+from da3gs.optimisation.budget import merge
+from da3gs.optimisation.optimizer import RATES, Descent, Limit, Options
 from da3gs.photos import load_photos
-from da3gs.pipeline.descent import RATES, Descent, Limit, Options
-from da3gs.pipeline.loading import LoadedModel, loaded_model
-from da3gs.pipeline.merge import merge
+from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.refine import DEFAULT_BUDGET, refined
-from da3gs.pipeline.score import photo_psnr
 from da3gs.pipeline.settings import Settings, split_holdout
-from da3gs.pipeline.surround import surrounded
+from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Scene
+from da3gs.splats.background_shell import surrounded
 from da3gs.views import Views
 
 NAMES = ("desk", "banana", "buddha", "berlin")

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import da3gs
-from da3gs.pipeline.clean import parse_crop
+from da3gs.splats.pruning import parse_crop
 from da3gs_viewer import Viewer
 
 MOST_BYTES = 150_000

@@ -32,7 +32,7 @@ def serve(views: int, pipe: Connection) -> None:
     """The server's process: the port when it is ready, then answers to ``clean N`` (memory), ``side`` and ``end``."""
     from benchmarks.speed import layered_scene
     from da3gs.geometry.rotations import matrix_to_quaternion
-    from da3gs.pipeline.clean import NO_LIMITS, Limits
+    from da3gs.splats.pruning import NO_LIMITS, Limits
     from da3gs_viewer import Viewer
     from da3gs_viewer.painter import camera_at
 

@@ -11,7 +11,7 @@ import tyro
 from da3gs.cli._parse import option
 
 if TYPE_CHECKING:
-    from da3gs.pipeline.clean import Limits
+    from da3gs.splats.pruning import Limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Cleaning:
             InputError: a value means nothing, or names a photo that is not there.
         """
         from da3gs.errors import InputError
-        from da3gs.pipeline.clean import Limits, parse_crop, parse_photos
+        from da3gs.splats.pruning import Limits, parse_crop, parse_photos
 
         if self == Cleaning():
             return None

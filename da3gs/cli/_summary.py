@@ -7,7 +7,7 @@ from typing import Any
 
 from da3gs.cli.refine import refinement_lines
 from da3gs.pipeline.check import CheckReport
-from da3gs.pipeline.record import peak_memory_mb
+from da3gs.pipeline.scene_record import peak_memory_mb
 from da3gs.scene import Scene
 
 

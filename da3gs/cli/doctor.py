@@ -21,7 +21,7 @@ class Doctor(Command):
 
     def run(self, session: Session) -> int:
         """Look, print, say whether all is well."""
-        from da3gs.pipeline.doctor import diagnose
+        from da3gs.cli._diagnostics import diagnose
 
         findings = diagnose(warmup=self.warmup)
         sound = all(finding.status != "fail" for finding in findings)

@@ -139,7 +139,7 @@ class Reconstruct(Command):
         }
 
     def _plan(self, sources: list[Path], session: Session) -> int:
-        from da3gs.pipeline.plan import plan
+        from da3gs.pipeline.dry_run import plan
 
         planned = plan(one_or_many(sources), **self.keywords())
         session.result(planned)

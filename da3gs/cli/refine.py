@@ -45,9 +45,9 @@ class Refine(Command):
     def run(self, session: Session) -> int:
         """Refine, save, check, say what came of it."""
         from da3gs.cli._scenes import save_and_check
-        from da3gs.pipeline.clean import cleaned_scene
         from da3gs.pipeline.refine import check_limits, refine
         from da3gs.scene import check_output, load_scene
+        from da3gs.splats.pruning import cleaned_scene
 
         check_limits(self.seconds, self.steps, self.budget)
         start = time.perf_counter()

@@ -20,7 +20,7 @@ from da3gs.evaluation.protocol import Picture, SceneInput, camera_of
 from da3gs.evaluation.warping import plane_depth, warped_photos, warped_points
 from da3gs.gaussians import Gaussians
 from da3gs.photos.naming import shown
-from da3gs.pipeline.loading import LoadedModel
+from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Device, DType, Settings, Splats
 from da3gs.views import Views

@@ -23,7 +23,7 @@ from da3gs.evaluation.plan import Asked, Plan, planned
 from da3gs.evaluation.report import build_report, digest, load_report, write_json, write_report
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.naming import shown
-from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.settings import Device, DType, Splats
 
 Task = Literal["views", "pose", "depth", "points"]

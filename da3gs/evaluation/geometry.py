@@ -29,8 +29,9 @@ from da3gs.metrics.depth import Alignment, depth_errors
 from da3gs.metrics.points import point_errors, thinned_points
 from da3gs.metrics.pose import pose_auc, relative_pose_errors
 from da3gs.photos.naming import shown
-from da3gs.pipeline.loading import LoadedModel
-from da3gs.pipeline.predict import Placed, predict
+from da3gs.pipeline.model_loading import LoadedModel
+from da3gs.pipeline.predict import predict
+from da3gs.prediction import Placed
 from da3gs.views import Views
 
 MOST_FRAMES = 100

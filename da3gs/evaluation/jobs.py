@@ -22,7 +22,7 @@ from da3gs.evaluation.data import Scenes, open_scenes
 from da3gs.evaluation.novel_views import Scored, score_views
 from da3gs.evaluation.perceptual import load_lpips
 from da3gs.evaluation.protocol import Protocol, split_pictures
-from da3gs.pipeline.loading import LoadedModel, loaded_model
+from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 
 _log = logging.getLogger(__name__)
 
@@ -294,7 +294,7 @@ def run_ray(jobs: Sequence[Job], address: str, *, threads: int) -> Iterator[Scor
 
 
 def _on_ray(job: Job, threads: int) -> Scored:
-    from da3gs.pipeline.loading import limited_threads
+    from da3gs.pipeline.model_loading import limited_threads
 
     with limited_threads(threads):
         return run_job(job)

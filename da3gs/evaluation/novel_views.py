@@ -24,9 +24,9 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.image import psnr, ssim
 from da3gs.metrics.lpips import Lpips
-from da3gs.pipeline.loading import LoadedModel
-from da3gs.pipeline.place import similarity_between
+from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.predict import predicted_cameras
+from da3gs.poses.pose_alignment import similarity_between
 
 METRICS = ("psnr", "ssim", "lpips")
 THUMBNAIL = 360

@@ -16,7 +16,7 @@ from da3gs.evaluation.published_geometry import beside_geometry
 from da3gs.evaluation.report import VIEW_METRICS, digest
 from da3gs.evaluation.splits import Split, parse_split, rule_frames
 from da3gs.photos.naming import shown
-from da3gs.pipeline.loading import LoadedModel
+from da3gs.pipeline.model_loading import LoadedModel
 
 _MOST_SCENES = 100_000
 

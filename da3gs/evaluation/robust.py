@@ -10,7 +10,7 @@ import torch
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity, umeyama
-from da3gs.pipeline.place import similarity_between
+from da3gs.poses.pose_alignment import similarity_between
 
 ROUNDS = 10
 SEED = 42

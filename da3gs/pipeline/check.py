@@ -13,12 +13,12 @@ import torch
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
+from da3gs.exports._independent_reader import StrangeSplats, read_splats
+from da3gs.exports.axis_conventions import Frame, axes_of
 from da3gs.formats.arrays import load_arrays
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.metrics.image import psnr
-from da3gs.pipeline._stranger import StrangeSplats, read_splats
-from da3gs.pipeline.axes import Frame, axes_of
 from da3gs.rendering import Backend, render
 
 BOUND_PLY = 60.0

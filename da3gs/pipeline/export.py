@@ -10,6 +10,10 @@ from da3gs._files import atomic_folder, check_output
 from da3gs._progress import Progress, silent
 from da3gs._scene_write import ply_lines, scene_frames, vertical_axis, write_cameras
 from da3gs.errors import InputError
+from da3gs.exports.axis_conventions import WORDS, Frame, turned_scene
+from da3gs.exports.depth_maps import export_depth, write_depth
+from da3gs.exports.html_metadata import page_note, page_views
+from da3gs.exports.splat_file import BareSplats, load_bare
 from da3gs.formats import POINTS_SUFFIX, SPLAT_SUFFIXES, save_gaussians
 from da3gs.formats._quantising import finite_arrays
 from da3gs.formats.compressed_ply import compressed_ply_size, save_compressed_ply
@@ -18,13 +22,9 @@ from da3gs.formats.html import html_bytes, save_html
 from da3gs.formats.ply import header_bytes, property_names, save_ply
 from da3gs.formats.spz import spz_bytes
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.axes import WORDS, Frame, turned_scene
-from da3gs.pipeline.bare import BareSplats, load_bare
-from da3gs.pipeline.clean import Limits, cleaned
-from da3gs.pipeline.depth_export import export_depth, write_depth
-from da3gs.pipeline.merge import bounded, check_budget, merge, splats_in
-from da3gs.pipeline.page import page_note, page_views
+from da3gs.optimisation.budget import bounded, check_budget, merge, splats_in
 from da3gs.scene import Scene, load_scene
+from da3gs.splats.pruning import Limits, cleaned
 
 SUFFIXES = (*SPLAT_SUFFIXES, POINTS_SUFFIX, "/")
 """What an output may be; ``/`` is a folder."""

@@ -5,80 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from da3gs._tensors import TensorRecord
 from da3gs.cameras import Cameras
+from da3gs.depth.monocular_scale import agreeing_depth
 from da3gs.errors import InputError
-from da3gs.gaussians import Gaussians
-from da3gs.geometry.similarity import Similarity
 from da3gs.network.metric import metric_depth
-from da3gs.pipeline.agree import agreeing_depth
-from da3gs.pipeline.metres import FocalResidual, focal_residual, is_metric_by_focal, is_monocular, refuse_metres
-from da3gs.pipeline.place import PoseResidual, placed, pose_residual, similarity_between
+from da3gs.pipeline.metric_scale import focal_residual, is_metric_by_focal, is_monocular, refuse_metres
 from da3gs.pipeline.settings import Settings
 from da3gs.pipeline.upstream import official_placement
-from da3gs.prediction import Prediction
+from da3gs.poses.pose_alignment import placed, pose_residual, similarity_between
+from da3gs.prediction import Placed, Prediction
 from da3gs.views import Views
 
 _GUESSED_FOV = 60.0  # degrees along the longer side, for a monocular model and a photo without any focal length
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Placed(TensorRecord):
-    """A prediction in the frame of the scene, with everything that splats are made of."""
-
-    depth: Float[Tensor, "V H W"]
-    """Along the camera's z axis."""
-    cameras: Cameras
-    """Given or predicted."""
-    confidence: Float[Tensor, "V H W"] | None = None
-    """Of the depth, at least 1."""
-    sky: Bool[Tensor, "V H W"] | None = None
-    """True where sky is."""
-    gaussians: Gaussians | None = None
-    """From the splat head, a splat a pixel."""
-    sharp: Bool[Tensor, "V H W"] | None = None
-    """Where splats made from depth take the place of the head's."""
-    metric: bool = False
-    """Whether lengths are metres."""
-    poses: Literal["given", "predicted", "rays"] = "predicted"
-    """Where the cameras are from."""
-    residual: PoseResidual | None = None
-    """Between given and predicted cameras."""
-    focal: FocalResidual | None = None
-    """Between known and predicted focal lengths."""
-    metres: float | None = None
-    """Metres that a unit of the given poses is long, where the model knows."""
-    resized: float = 1.0
-    """What the caller's frame was multiplied by: 1 unless metres are asked for."""
-
-    def transformed(self, similarity: Similarity) -> Placed:
-        """The same in a world that went through a similarity."""
-        scale = similarity.scale.to(self.depth)
-        return dataclasses.replace(
-            self,
-            depth=self.depth * scale,
-            cameras=self.cameras.transformed(similarity),
-            gaussians=None if self.gaussians is None else self.gaussians.transformed(similarity),
-        )
-
-    def in_metres(self) -> Placed:
-        """The same with the caller's frame multiplied, about its origin, by what makes its unit a metre."""
-        if self.metres is None:
-            return self
-        return dataclasses.replace(
-            self,
-            depth=self.depth * self.metres,
-            cameras=self.cameras.scaled(self.metres),
-            gaussians=None if self.gaussians is None else self.gaussians.scaled(self.metres),
-            metric=True,
-            resized=self.metres,
-        )
 
 
 def predict(network: nn.Module, views: Views, settings: Settings) -> Placed:

@@ -18,30 +18,31 @@ from torch import nn
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
+from da3gs.depth.alignment import honest_depth
+from da3gs.depth.photo_consistency import with_sharp_splats
+from da3gs.depth.triangulation import sharp_photos
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
+from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
-from da3gs.pipeline.align import honest_depth
-from da3gs.pipeline.assemble import Assembled
-from da3gs.pipeline.choose import with_sharp_splats
-from da3gs.pipeline.frame import upright_frame
-from da3gs.pipeline.keep import kept_splats_of
-from da3gs.pipeline.loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.matches import sharp_photos
-from da3gs.pipeline.memory import tight_memory, what_fits, within_memory
-from da3gs.pipeline.merge import DEFAULT_BUDGET, bounded, merge, splats_in
-from da3gs.pipeline.place import similarity_between
-from da3gs.pipeline.predict import Placed, predict, predicted_cameras
-from da3gs.pipeline.record import Scores, scene_record
+from da3gs.pipeline.memory_estimate import tight_memory, what_fits, within_memory
+from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
+from da3gs.pipeline.predict import predict, predicted_cameras
+from da3gs.pipeline.prune_prediction import kept_splats_of
 from da3gs.pipeline.refine import refined
-from da3gs.pipeline.score import photo_psnr
-from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, Up, split_holdout
-from da3gs.pipeline.sfm import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
+from da3gs.pipeline.scene_record import Scores, scene_record
+from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
+from da3gs.poses.pose_alignment import similarity_between
+from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
+from da3gs.poses.world_frame import Up, upright_frame
+from da3gs.prediction import Placed
+from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance, Scene, far_offset
+from da3gs.splats.from_prediction import Assembled
 from da3gs.views import Views
 
 Source = str | Path | Sequence[str | Path]

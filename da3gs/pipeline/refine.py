@@ -14,13 +14,13 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.clean import finite_splats
-from da3gs.pipeline.descent import Descent, Limit, Options
-from da3gs.pipeline.score import photo_psnr
+from da3gs.optimisation.optimizer import Descent, Limit, Options
 from da3gs.pipeline.settings import split_holdout
-from da3gs.pipeline.surround import surrounded
-from da3gs.pipeline.thin import thinned
+from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance, Scene
+from da3gs.splats.background_shell import surrounded
+from da3gs.splats.merging import thinned
+from da3gs.splats.pruning import finite_splats
 from da3gs.views import Views
 
 DEFAULT_SECONDS = 30.0

@@ -21,7 +21,7 @@ from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.keyframes import MAX_FRAMES
-from da3gs.pipeline.flight import file_flight, is_path_file, named_flight, preview
+from da3gs.pipeline.camera_trajectory import file_flight, is_path_file, named_flight, preview
 from da3gs.rendering import Backend, Rendering, render
 from da3gs.scene import Scene
 

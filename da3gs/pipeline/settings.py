@@ -7,14 +7,14 @@ import re
 from typing import Literal
 
 from da3gs.errors import InputError
-from da3gs.pipeline.clean import DEFAULT_EDGE, Limits, parse_crop
-from da3gs.pipeline.merge import check_budget
+from da3gs.optimisation.budget import check_budget
+from da3gs.poses.world_frame import Up
+from da3gs.splats.pruning import DEFAULT_EDGE, Limits, parse_crop
 
 Poses = Literal["auto", "given", "predicted", "rays", "colmap"]
 Splats = Literal["auto", "head", "depth"]
 Metric = Literal["auto", "on", "off"]
 Sky = Literal["drop", "shell"]
-Up = Literal["auto", "camera", "given"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Images = Literal["used", "original"]
 Panoramas = Literal["auto", "always", "never"]

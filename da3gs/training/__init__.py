@@ -1,10 +1,10 @@
 """Training: ``train``, its configuration, and the procedural scenes."""
 
 from da3gs.training.config import Stage, TrainConfig
+from da3gs.training.config_files import load_config
 from da3gs.training.data import procedural_scene
 from da3gs.training.loop import train
 from da3gs.training.losses import LossWeights
 from da3gs.training.presets import PRESETS
-from da3gs.training.reading import load_config
 
 __all__ = ["PRESETS", "LossWeights", "Stage", "TrainConfig", "load_config", "procedural_scene", "train"]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from da3gs.errors import InputError
 from da3gs.network.config import ModelConfig
+from da3gs.procedural.cameras import MOTION
 from da3gs.training.losses import LossWeights
 from da3gs.training.networks import trainable_network
 from da3gs.training.photometric import PhotoWeights
-from da3gs.training.shots import MOTION
 from da3gs.training.teacher import TeacherWeights
 
 Objective = Literal["geometry", "splats", "monocular"]

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
+from da3gs.procedural.cameras import FAST, FINE, MOTION, PLAIN, Quality, color_map, depth_map, develop, take_shots
+from da3gs.procedural.outdoors import SKY_RADIUS
+from da3gs.procedural.scenes import SceneKind, checked_kinds, make_scene
+from da3gs.procedural.textures import TextureBank, make_textures
+from da3gs.procedural.user_textures import texture_files, with_photos
 from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
-from da3gs.training.outdoors import SKY_RADIUS
 from da3gs.training.real import RealScenes
-from da3gs.training.scenes import SceneKind, checked_kinds, make_scene
-from da3gs.training.shots import FAST, FINE, MOTION, PLAIN, Quality, color_map, depth_map, develop, take_shots
-from da3gs.training.textures import TextureBank, make_textures
-from da3gs.training.wallpaper import texture_files, with_photos
 from da3gs.views import Views
 
 _TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet

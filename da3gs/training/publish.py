@@ -67,7 +67,7 @@ An any-view {kind} with {parameters / 1e6:.1f} million parameters, trained from 
 project on pictures that it draws itself: for trying things out without a download.
 
 - Licence: Apache-2.0.
-- Data: procedural rooms, table tops, clutter and yards (`da3gs/training/scenes.py`); no photograph was trained on.
+- Data: procedural rooms, table tops, clutter and yards (`da3gs/procedural/scenes.py`); no photograph was trained on.
 - Images seen: {images:,}.
 - Recipe: {recipe}, each from the last one's weights (`--init`);
   losses of the paper with relative lengths, points from depth and the decoded camera, and patches that have to find

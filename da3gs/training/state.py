@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from da3gs._files import atomic_file
 from da3gs.errors import CheckpointError
 from da3gs.training.config import TrainConfig
-from da3gs.training.ranks import spread_like
+from da3gs.training.distributed import spread_like
 from da3gs.training.step import whole
 
 STATE = "state.safetensors"

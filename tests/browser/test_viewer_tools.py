@@ -15,7 +15,7 @@ from PIL import Image
 
 import da3gs
 from da3gs.formats.video import open_video
-from da3gs.pipeline.clean import NO_LIMITS
+from da3gs.splats.pruning import NO_LIMITS
 from da3gs_viewer import Viewer
 from da3gs_viewer.uploads import Uploads
 from tests.browser.test_viewer import KNOWN, coloured, opened, screenshot, wait_for

@@ -116,7 +116,7 @@ def test_pycolmap_reads_the_exported_cameras(tmp_path: Path) -> None:
     model = pycolmap.Reconstruction(str(out / "sparse" / "0"))
     assert model.num_images() == 4
     assert model.num_points3D() > 0
-    from da3gs.pipeline.axes import turned_scene
+    from da3gs.exports.axis_conventions import turned_scene
     from da3gs.scene import load_scene
 
     scene = turned_scene(load_scene(folder), "opengl")

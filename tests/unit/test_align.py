@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from da3gs.cameras import Cameras
+from da3gs.depth._plane_sweep import one_surface
+from da3gs.depth.alignment import consistent_depth, honest_depth
+from da3gs.depth.cost_volume import searched_field
+from da3gs.depth.disparity_plane import surface_depth
+from da3gs.depth.occlusion_check import contradicted
+from da3gs.depth.scale_shift import align_to_points
+from da3gs.depth.triangulation import matched_points
+from da3gs.depth.view_pyramid import level_of
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import unproject
-from da3gs.pipeline._sweep import one_surface
-from da3gs.pipeline.align import consistent_depth, honest_depth
-from da3gs.pipeline.contradict import contradicted
-from da3gs.pipeline.levels import level_of
-from da3gs.pipeline.matches import matched_points
-from da3gs.pipeline.points import align_to_points
-from da3gs.pipeline.predict import Placed
 from da3gs.pipeline.reconstruct import reconstruct
-from da3gs.pipeline.surface import surface_depth
-from da3gs.pipeline.volumes import searched_field
+from da3gs.prediction import Placed
 from da3gs.training import procedural_scene
 from tests.unit.plane_scene import TruthNetwork, plane_scene, write_transforms
 from tests.unit.test_reconstruct import similarity

@@ -13,10 +13,10 @@ import torch
 
 from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
+from da3gs.exports._independent_reader import read_splats
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians
 from da3gs.formats.ply import save_ply
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline._stranger import read_splats
 from da3gs.pipeline.check import check
 from da3gs.pipeline.export import export
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from da3gs.checkpoints import MODELS
+from da3gs.depth.photo_consistency import with_sharp_splats
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.assemble import assemble
-from da3gs.pipeline.choose import with_sharp_splats
-from da3gs.pipeline.predict import Placed
+from da3gs.prediction import Placed
+from da3gs.splats.from_prediction import assemble
 from da3gs.training import procedural_scene
 
 VIEWS, TRUTH = procedural_scene(0, 4, 112, 154)

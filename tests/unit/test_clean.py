@@ -11,7 +11,7 @@ import torch
 from da3gs.cli._cleaning import NO_CLEANING, Cleaning
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.clean import NO_LIMITS, Limits, cleaned, cleaned_scene, neighbours, parse_crop, parse_photos
+from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, cleaned_scene, neighbours, parse_crop, parse_photos
 from tests.small_scene import small_scene
 
 

@@ -15,13 +15,13 @@ import torch
 from gsply.spz import read_spz, write_spz
 
 from da3gs.errors import InputError
+from da3gs.exports._independent_reader import read_splats
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians, save_gaussians, splat_format
 from da3gs.formats.compressed_ply import morton_order
 from da3gs.formats.spz import load_spz, save_spz
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
-from da3gs.pipeline._stranger import read_splats
 from tests.small_scene import small_gaussians
 
 COMPACT = (".splat", ".spz", ".compressed.ply", ".html")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.pipeline.depth_export import depth_per_value, export_depth
+from da3gs.exports.depth_maps import depth_per_value, export_depth
 from tests.small_scene import small_scene
 
 SIZES = [(42, 56), (30, 56), (42, 40), (42, 56)]

@@ -13,10 +13,10 @@ from da3gs.geometry.projection import camera_directions, pixel_centers, project
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
 from da3gs.network.depth_splats import FOOTPRINT, depth_edges, depth_flyers, depth_normals, splats_from_depth
-from da3gs.pipeline.clean import Limits, kept_splats
-from da3gs.pipeline.frame import estimated_down, upright_frame
-from da3gs.pipeline.place import placed, pose_residual, similarity_between
 from da3gs.pipeline.settings import Settings, split_holdout
+from da3gs.poses.pose_alignment import placed, pose_residual, similarity_between
+from da3gs.poses.world_frame import estimated_down, upright_frame
+from da3gs.splats.pruning import Limits, kept_splats
 from tests.unit.test_geometry import random_cameras, random_rotations
 
 

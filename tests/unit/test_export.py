@@ -11,18 +11,18 @@ import torch
 
 from da3gs._scene_write import vertical_axis
 from da3gs.errors import InputError
+from da3gs.exports.axis_conventions import turned_scene
 from da3gs.formats import SPLAT_SUFFIXES, load_gaussians
 from da3gs.formats.colmap import load_colmap
 from da3gs.formats.inria import load_inria
 from da3gs.formats.ply import ply_comments
 from da3gs.formats.transforms import load_transforms
 from da3gs.metrics.image import psnr
-from da3gs.pipeline.axes import turned_scene
 from da3gs.pipeline.check import check
-from da3gs.pipeline.clean import Limits
 from da3gs.pipeline.export import export
 from da3gs.rendering import render
 from da3gs.scene import Scene, load_scene
+from da3gs.splats.pruning import Limits
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 

@@ -10,15 +10,15 @@ import torch
 
 from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
+from da3gs.exports.splat_file import load_bare
 from da3gs.formats import load_gaussians, save_gaussians
 from da3gs.formats.ply import ply_comments, save_ply
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.bare import load_bare
+from da3gs.optimisation.budget import merge
 from da3gs.pipeline.check import check
-from da3gs.pipeline.clean import NO_LIMITS
 from da3gs.pipeline.export import export, prepared
-from da3gs.pipeline.merge import merge
 from da3gs.scene import Scene
+from da3gs.splats.pruning import NO_LIMITS
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 FILES = (".ply", ".compressed.ply", ".splat", ".spz", ".html", ".glb")
@@ -85,7 +85,7 @@ def test_a_check_says_that_a_file_holds_fewer_splats(tmp_path: Path) -> None:
 def test_scenes_of_too_many_splats_are_bounded_before_they_are_drawn(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("da3gs.pipeline.merge.DEFAULT_BUDGET", 600)
+    monkeypatch.setattr("da3gs.optimisation.budget.DEFAULT_BUDGET", 600)
     drawn = []
 
     def told(gaussians: Gaussians, *others: object, **options: object) -> object:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras, look_at
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.flight import Guard, named_flight
+from da3gs.pipeline.camera_trajectory import Guard, named_flight
 from da3gs.rendering import render
 from da3gs.rendering.trajectories import home_of
 

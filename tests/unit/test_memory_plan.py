@@ -18,8 +18,8 @@ from da3gs.checkpoints.convert import upstream_shapes
 from da3gs.errors import BackendError
 from da3gs.network import DepthAnything3, named_config
 from da3gs.network.chunks import chunk, smaller_chunks
-from da3gs.pipeline.memory import is_out_of_memory, peak_of, predicted_peak, what_fits, within_memory
-from da3gs.pipeline.plan import plan
+from da3gs.pipeline.dry_run import plan
+from da3gs.pipeline.memory_estimate import is_out_of_memory, peak_of, predicted_peak, what_fits, within_memory
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
 
@@ -27,7 +27,7 @@ MEASURED = """
 import json, sys
 import torch
 import da3gs.pipeline.reconstruct as program
-import da3gs.pipeline.plan
+import da3gs.pipeline.dry_run
 
 def resident(field):
     with open("/proc/self/status") as file:
@@ -43,7 +43,7 @@ LIMITED = """
 import resource, sys
 import torch
 from da3gs.errors import BackendError
-from da3gs.pipeline.loading import loaded_model
+from da3gs.pipeline.model_loading import loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
 
@@ -63,7 +63,7 @@ except BackendError as error:
 KEPT = """
 import resource
 import torch
-from da3gs.pipeline.memory import kept_memory
+from da3gs.pipeline.memory_estimate import kept_memory
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -227,7 +227,7 @@ def test_memory_that_runs_out_twice_is_one_clear_line(
 
 
 def test_what_fits_names_fewer_views_or_a_smaller_size(tiny: DepthAnything3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("da3gs.pipeline.memory._available", lambda _: 300_000_000)
+    monkeypatch.setattr("da3gs.pipeline.memory_estimate._available", lambda _: 300_000_000)
     line = what_fits(tiny, Settings(), views=32, height=336, width=504)
     views, side = (int(word) for word in line.split() if word.isdigit() and word not in ("32",))
     assert 1 <= views < 32

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.pipeline.assemble import Assembled, assemble
-from da3gs.pipeline.merge import check_budget, merge, splats_in
-from da3gs.pipeline.polish import polished
-from da3gs.pipeline.predict import Placed
-from da3gs.pipeline.score import photo_psnr
-from da3gs.pipeline.thin import thinned
+from da3gs.optimisation.budget import check_budget, merge, splats_in
+from da3gs.optimisation.distillation import polished
+from da3gs.prediction import Placed
 from da3gs.rendering import render
+from da3gs.rendering.photo_psnr import photo_psnr
+from da3gs.splats.from_prediction import Assembled, assemble
+from da3gs.splats.merging import thinned
 from da3gs.views import Views
 from tests.unit.plane_scene import plane_scene
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from da3gs import Prediction, Views
 from da3gs.cameras import Cameras
+from da3gs.depth.monocular_scale import agreeing_depth
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
 from da3gs.network import CONFIGS
 from da3gs.network.config import ModelConfig, NestedConfig
-from da3gs.pipeline.agree import agreeing_depth
-from da3gs.pipeline.metres import focal_residual
+from da3gs.pipeline.metric_scale import focal_residual
 from da3gs.pipeline.predict import predict
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
@@ -274,8 +274,8 @@ def test_the_shell_is_behind_what_stands_before_it(tmp_path: Path) -> None:
 
 def test_sky_of_a_head_goes_to_the_shell_too(tmp_path: Path) -> None:
     from da3gs.network.depth_splats import splats_from_depth
-    from da3gs.pipeline.assemble import assemble
-    from da3gs.pipeline.predict import Placed
+    from da3gs.prediction import Placed
+    from da3gs.splats.from_prediction import assemble
 
     cameras = VIEWS.cameras
     splats = splats_from_depth(VIEWS.images, DEPTH, cameras)

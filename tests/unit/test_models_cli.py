@@ -21,7 +21,7 @@ from da3gs.cli import main
 from da3gs.errors import CheckpointError, InputError
 from da3gs.network import DepthAnything3
 from da3gs.network.config import CONFIGS
-from da3gs.pipeline.loading import card_of
+from da3gs.pipeline.model_loading import card_of
 from tests.unit.test_checkpoints import tiny_config
 
 

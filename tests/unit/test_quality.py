@@ -27,13 +27,13 @@ from da3gs._files import sha256
 from da3gs.checkpoints import MODELS, load, save_checkpoint
 from da3gs.checkpoints.zoo import bundled_card
 from da3gs.network.model import DepthAnything3
-from da3gs.pipeline.loading import LoadedModel, loaded_model
-from da3gs.pipeline.memory import predicted_peak
+from da3gs.pipeline.memory_estimate import predicted_peak
+from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
 from da3gs.training.batch import Batch
 from da3gs.training.networks import trainable_network
-from da3gs.training.record import append
+from da3gs.training.run_log import append
 from da3gs.training.validation import validate
 
 SIZE = (84, 112)

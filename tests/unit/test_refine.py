@@ -8,15 +8,15 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.metrics.image import psnr
-from da3gs.pipeline.assemble import assemble
-from da3gs.pipeline.descent import RATES, Descent, Limit, Options
-from da3gs.pipeline.growth import halves
-from da3gs.pipeline.photo_loss import PhotoLoss
-from da3gs.pipeline.predict import Placed
+from da3gs.optimisation.densification import halves
+from da3gs.optimisation.optimizer import RATES, Descent, Limit, Options
+from da3gs.optimisation.photometric_loss import PhotoLoss
 from da3gs.pipeline.refine import refine, refined
-from da3gs.pipeline.score import photo_psnr
+from da3gs.prediction import Placed
 from da3gs.rendering import render
+from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Scene
+from da3gs.splats.from_prediction import assemble
 from tests.unit.plane_scene import plane_scene
 
 HELD = [2]

@@ -11,9 +11,9 @@ from da3gs.errors import InputError
 from da3gs.formats.lens import Lens
 from da3gs.photos import SparsePoints, load_photos
 from da3gs.photos.reposed import reposed
-from da3gs.pipeline.place import pose_residual
 from da3gs.pipeline.settings import Settings
-from da3gs.pipeline.sfm import structure_from_motion
+from da3gs.poses.pose_alignment import pose_residual
+from da3gs.poses.structure_from_motion import structure_from_motion
 
 pytest.importorskip("pycolmap")
 DATA = Path("../shared/data")

@@ -6,9 +6,9 @@ import torch
 
 from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.refine import refine
-from da3gs.pipeline.score import photo_psnr
-from da3gs.pipeline.surround import surround, surrounded
 from da3gs.rendering import render
+from da3gs.rendering.photo_psnr import photo_psnr
+from da3gs.splats.background_shell import surround, surrounded
 from tests.unit.test_refine import noisy_scene
 
 

@@ -8,9 +8,9 @@ import torch
 
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.thin import agreeing_cells, merged_cells, thinned
 from da3gs.rendering import render
 from da3gs.scene import Provenance
+from da3gs.splats.merging import agreeing_cells, merged_cells, thinned
 
 SIDE = 96
 SHADE = 0.28209479177387814
@@ -150,7 +150,7 @@ def test_splats_merge_piece_by_piece_as_at_once(monkeypatch: pytest.MonkeyPatch)
     keep = torch.rand(len(splats), generator=generator) < 0.7
     rows = origins(torch.arange(len(splats)) % 3, torch.arange(len(splats)))
     whole, whole_rows = thinned(splats, rows, camera(), 3000, keep=keep)
-    monkeypatch.setattr("da3gs.pipeline.thin._CHUNK", 501)
+    monkeypatch.setattr("da3gs.splats.merging._CHUNK", 501)
     pieces, piece_rows = thinned(splats, rows, camera(), 3000, keep=keep)
     for field in dataclasses.fields(whole):
         torch.testing.assert_close(getattr(pieces, field.name), getattr(whole, field.name), rtol=1e-5, atol=1e-6)

@@ -6,9 +6,9 @@ import torch
 
 from da3gs.network.config import CONFIGS, ModelConfig
 from da3gs.network.model import DepthAnything3, normalize_images
-from da3gs.training.fresh import awaken, cosine_filters
 from da3gs.training.publish import card_text
 from da3gs.training.validation import Figures
+from da3gs.training.weight_init import awaken, cosine_filters
 
 
 def _small() -> DepthAnything3:

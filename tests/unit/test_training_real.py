@@ -10,12 +10,12 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.formats.colmap import pinhole_model, save_colmap
+from da3gs.procedural.textures import make_textures
+from da3gs.procedural.user_textures import texture_files, with_photos
 from da3gs.training.benchmark_scenes import is_benchmark
 from da3gs.training.data import Batches
 from da3gs.training.presets import PRESETS
 from da3gs.training.real import RealScenes, colmap_scene, drawn_views, farthest_frames, sized_photo
-from da3gs.training.textures import make_textures
-from da3gs.training.wallpaper import texture_files, with_photos
 from tests.unit.pictures import posed_folder, save, textured
 from tests.unit.test_photos_dl3dv import chunk_entry
 

@@ -20,7 +20,7 @@ from da3gs.checkpoints import load_model
 from da3gs.cli._session import complaint
 from da3gs.errors import BackendError, CheckpointError, InputError
 from da3gs.training import TrainConfig, train
-from da3gs.training.reading import load_config
+from da3gs.training.config_files import load_config
 from da3gs.training.step import Objective, training_step
 from tests.unit.test_training_loop import TINY
 

@@ -6,12 +6,12 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.geometry.projection import project, unproject
+from da3gs.procedural.cameras import FAST, Quality, aim, color_map, compressed, depth_map, develop, take_shots
+from da3gs.procedural.scenes import checked_kinds, make_scene
+from da3gs.procedural.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
+from da3gs.procedural.textures import KINDS, make_textures
 from da3gs.training import procedural_scene
 from da3gs.training.data import validation_batches
-from da3gs.training.scenes import checked_kinds, make_scene
-from da3gs.training.shots import FAST, Quality, aim, color_map, compressed, depth_map, develop, take_shots
-from da3gs.training.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
-from da3gs.training.textures import KINDS, make_textures
 
 
 @pytest.fixture(scope="module")

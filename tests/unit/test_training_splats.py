@@ -9,10 +9,8 @@ from da3gs.cameras import Cameras
 from da3gs.metrics.lpips import Lpips
 from da3gs.network.model import DepthAnything3
 from da3gs.training.data import validation_batches
-from da3gs.training.fresh import awaken_splats
 from da3gs.training.losses import Truth, scene_truth
 from da3gs.training.networks import trainable_network
-from da3gs.training.opening import freeze, parameter_groups
 from da3gs.training.photometric import (
     PhotoWeights,
     color_loss,
@@ -26,8 +24,10 @@ from da3gs.training.photometric import (
     true_cameras_in_network_scale,
 )
 from da3gs.training.presets import PRESETS
+from da3gs.training.run import freeze, parameter_groups
 from da3gs.training.step import Objective, training_step
 from da3gs.training.validation import validate_splats
+from da3gs.training.weight_init import awaken_splats
 
 CONFIG = dataclasses.replace(PRESETS["nano-splats"], bfloat16=False)
 

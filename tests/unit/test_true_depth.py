@@ -7,13 +7,13 @@ import torch
 
 from da3gs import Cameras, Views
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.pipeline.assemble import assemble
-from da3gs.pipeline.clean import Limits, kept_splats
-from da3gs.pipeline.predict import Placed
-from da3gs.pipeline.score import photo_psnr
-from da3gs.training.demo_scene import demo_poses, desk_scene
-from da3gs.training.shots import PLAIN, color_map, depth_map, develop
-from da3gs.training.textures import make_textures
+from da3gs.prediction import Placed
+from da3gs.procedural.cameras import PLAIN, color_map, depth_map, develop
+from da3gs.procedural.demo_scene import demo_poses, desk_scene
+from da3gs.procedural.textures import make_textures
+from da3gs.rendering.photo_psnr import photo_psnr
+from da3gs.splats.from_prediction import assemble
+from da3gs.splats.pruning import Limits, kept_splats
 
 
 def desk(height: int = 168, width: int = 224) -> tuple[Views, torch.Tensor]:

@@ -17,8 +17,8 @@ import torch
 import da3gs
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
-from da3gs.pipeline.clean import NO_LIMITS, Limits
 from da3gs.rendering import render
+from da3gs.splats.pruning import NO_LIMITS, Limits
 from da3gs_viewer import Viewer
 from da3gs_viewer.clean_panel import NEUTRAL
 from da3gs_viewer.editor import Editor

@@ -18,7 +18,7 @@ from numpy import ndarray
 from da3gs.cameras import Cameras
 from da3gs.errors import Da3gsError, InputError
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.memory import release_unused
+from da3gs.pipeline.memory_estimate import release_unused
 from da3gs_viewer.address import page_url
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums

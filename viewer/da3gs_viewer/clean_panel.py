@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from da3gs.errors import Da3gsError, InputError
-from da3gs.pipeline.clean import NO_LIMITS, Limits, parse_photos
+from da3gs.splats.pruning import NO_LIMITS, Limits, parse_photos
 from da3gs_viewer.text import plain
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
-from da3gs.pipeline.clean import NO_LIMITS, Limits, cleaned, neighbours
 from da3gs.scene import Provenance, Scene
+from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, neighbours
 
 MAX_UNDO = 50
 MAX_BASES = 4
@@ -124,7 +124,7 @@ class Editor:
         Raises:
             InputError: there are no photos to judge by.
         """
-        from da3gs.pipeline.merge import merge
+        from da3gs.optimisation.budget import merge
 
         if self.scene is None or self.cameras is None:
             raise InputError("merging needs the photos of a scene folder; a bare file has none")

@@ -187,7 +187,7 @@ def _warm(models: dict[tuple[str, str], Any]) -> None:
 
 def _model(name: str, options: dict[str, Any], models: dict[tuple[str, str], Any]) -> Any:
     """A model by name, the last one kept."""
-    from da3gs.pipeline.loading import loaded_model
+    from da3gs.pipeline.model_loading import loaded_model
     from da3gs.pipeline.settings import Settings
 
     device = options.get("device", "auto")

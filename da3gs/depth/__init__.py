@@ -1,0 +1,1 @@
+"""Dense depth of views whose cameras are known."""

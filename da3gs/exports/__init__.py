@@ -1,0 +1,1 @@
+"""Splat files read back, their axes, and what is written beside them."""

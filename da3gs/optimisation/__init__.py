@@ -1,0 +1,1 @@
+"""Splats improved against photos: gradient descent, densification, budget."""

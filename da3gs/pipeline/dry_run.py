@@ -1,0 +1,54 @@
+"""What a reconstruction would do, without doing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from da3gs.photos import load_photos
+from da3gs.pipeline.memory_estimate import predicted_peak
+from da3gs.pipeline.model_loading import loaded_model
+from da3gs.pipeline.predict import refuse_impossible
+from da3gs.pipeline.reconstruct import Source
+from da3gs.pipeline.settings import Settings, split_holdout
+
+
+def plan(
+    source: Source, *, model: str | Path = "da3gs-nano", masks: str | Path | None = None, **flags: Any
+) -> dict[str, Any]:
+    """What ``reconstruct`` would read, pick and load with these flags, and about how much memory it would need.
+
+    Raises:
+        InputError, CheckpointError: what ``reconstruct`` would refuse at once.
+    """
+    flags.pop("threads", None)
+    settings = Settings(**flags)
+    ready = loaded_model(model, settings)
+    card = ready.card
+    resolution = card.resolution if settings.resolution == "auto" else settings.resolution
+    wanted = card.views if settings.views == "auto" else settings.views
+    folder = None if masks is None else Path(masks)
+    photos = load_photos(
+        source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder, panoramas=settings.panoramas
+    )
+    context, held = split_holdout(settings.holdout, photos.views.names)
+    given = photos.views.cameras is not None and settings.poses in ("auto", "given")
+    refuse_impossible(ready.network, photos.views[context], settings)
+    height, width = photos.views.height, photos.views.width
+    peak = predicted_peak(
+        ready.network, settings, views=len(context), height=height, width=width,
+        photos=len(photos.views), by_photos=card.by_photos,
+    )  # fmt: skip
+    return {
+        "input": photos.kind,
+        "views": [photos.views.names[i] for i in context],
+        "holdout": [photos.views.names[i] for i in held],
+        "dropped": [f"{photo.name} {photo.reason}" for photo in photos.dropped],
+        "size": f"{width}x{height}",
+        "poses": "given" if given else settings.poses if settings.poses in ("rays", "colmap") else "predicted",
+        "model": card.name,
+        "licence": card.licence,
+        "device": str(next(ready.network.parameters()).device),
+        "splats_at_most": len(context) * height * width,
+        "memory_mb": round(peak / 1e6),
+    }

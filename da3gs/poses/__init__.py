@@ -1,0 +1,1 @@
+"""Cameras from photos, and the frame that a world is laid into."""

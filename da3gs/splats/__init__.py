@@ -1,0 +1,1 @@
+"""Gaussians made from a prediction, and what is taken away from them."""

@@ -1,4 +1,9 @@
-"""Fixture files and how they are judged."""
+"""Fixture files and how they are judged.
+
+Numbers are held to the tolerances that the file states. Pictures at the network's size are held to more and to less:
+OpenCV's cubic resize rounds about 1 of 70,000 values of an 8-bit picture differently from one processor to another, so
+at most 1 value of 5,000 may be off, by one 8-bit step, and all others have to agree.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da3gs.network.config import IMAGE_STD
+
+VALUES_PER_STEP = 5000
+"""In how many values of a resized picture one may be off by an 8-bit step."""
 _TIE = 1e-4  # where a quaternion's last component is so near 0, its sign is a matter of rounding
 
 
@@ -119,9 +128,20 @@ def _judged(case: Case, name: str, found: object) -> Verdict:
     ours = _strided(ours, expected.shape, case.stride)
     if ours.shape != expected.shape:
         return failed(f"shape {ours.shape} instead of {expected.shape}")
+    steps = _picture_steps(case, inner, ours, expected)
+    off, note = int(np.count_nonzero(steps)), ""
+    if off:
+        allowed = -(-steps.size // VALUES_PER_STEP)
+        if off > allowed or not np.abs(steps).max() <= 1:
+            return failed(
+                f"{off} of {steps.size} differ by up to {np.abs(steps).max():g} of 255, {allowed} by 1 allowed"
+            )
+        ours, note = np.where(steps == 0, ours, expected), f", {off} of {steps.size} left out: one 8-bit step"
     if bounds.get("exact"):
         different = int((ours != expected).sum())
-        return Verdict(array=name, ok=different == 0, text=f"{different} of {ours.size} differ", ratio=float(different))
+        return Verdict(
+            array=name, ok=different == 0, text=f"{different} of {ours.size} differ{note}", ratio=float(different)
+        )
     a, b = ours.astype(np.float64), expected.astype(np.float64)
     if inner.rpartition("/")[2] in ("rotations", "mat_to_quat"):
         a = _signs_resolved(a, b)
@@ -129,9 +149,19 @@ def _judged(case: Case, name: str, found: object) -> Verdict:
     error = np.where(a == b, 0.0, error)  # also equal infinities
     largest, rms = float(error.max(initial=0.0)), float(np.sqrt(np.square(error).mean())) if error.size else 0.0
     ok = bool(largest <= bounds["abs"] and rms <= bounds["rms"])
-    text = f"abs {largest:.2e} of {bounds['abs']:.2e}, rms {rms:.2e} of {bounds['rms']:.2e}"
+    text = f"abs {largest:.2e} of {bounds['abs']:.2e}, rms {rms:.2e} of {bounds['rms']:.2e}{note}"
     ratio = max(largest / max(bounds["abs"], 1e-300), rms / max(bounds["rms"], 1e-300))
     return Verdict(array=name, ok=ok, text=text, ratio=ratio if ratio == ratio else float("inf"))
+
+
+def _picture_steps(case: Case, name: str, ours: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """By how many 8-bit steps the values of a resized picture differ; empty where the array is no such picture."""
+    if case.meta["kind"] == "preprocess" and name.endswith("/images"):  # normalised, channels before rows
+        std = np.array(IMAGE_STD)[:, None, None]
+        return np.rint((ours.astype(np.float64) - expected) * std * 255)
+    if case.meta["kind"] == "api" and name.endswith("/processed_images"):
+        return ours.astype(np.float64) - expected
+    return np.empty(0)
 
 
 def _both_nan(a: np.ndarray, b: np.ndarray) -> np.ndarray:

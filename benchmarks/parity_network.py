@@ -57,7 +57,10 @@ def case_images(case: Case) -> Tensor:
 
 
 def api_outputs(case: Case) -> Outputs:
-    """What the program around the network says about an ``api`` case."""
+    """What the program around the network says about an ``api`` case.
+
+    The network gets the file's own pictures: ours may have a value that this processor rounds differently.
+    """
     options = case.checked_options(*_NETWORK_OPTIONS, "process_res", "process_res_method")
     if case.meta.get("precision", "float32").split(",")[0] != "float32":
         raise CaseError(f"unknown precision {case.meta['precision']!r}")
@@ -70,7 +73,8 @@ def api_outputs(case: Case) -> Outputs:
     }
     photos, moved = zip(*[sized(s, k, **sizing) for s, k in zip(sources, given_intrinsics, strict=True)], strict=True)
     cropped, moved = batch_cropped(photos, moved if posed else None)
-    images = torch.stack([torch.from_numpy(p).float() / 255 for p in cropped]).permute(0, 3, 1, 2)[None]
+    ours = torch.stack([torch.from_numpy(p) for p in cropped])
+    images = _network_input(_official_pictures(case, ours))[None]
     given = None
     if posed:
         given = case_cameras(case.tensor("extrinsics"), torch.stack([torch.from_numpy(k) for k in moved or []]), images)
@@ -78,7 +82,31 @@ def api_outputs(case: Case) -> Outputs:
     with torch.no_grad():
         normalized = None if given is None else normalized_cameras(given)
         outputs, prediction = _outputs(model, images, normalized, options, case.generator)
-    return _api_groups(case, outputs, prediction, given, uint8_images(images[0]))
+    return _api_groups(case, outputs, prediction, given, uint8_images(_network_input(ours)))
+
+
+def _network_input(pictures: Tensor) -> Tensor:
+    """8-bit pictures (V, H, W, 3) as the network takes them, (V, 3, H, W) in [0, 1]."""
+    return (pictures.float() / 255).permute(0, 3, 1, 2)
+
+
+def _official_pictures(case: Case, ours: Tensor) -> Tensor:
+    """Our 8-bit pictures with the steps that lead to the file's own.
+
+    The file holds them as the official prediction returns them, truncated after a round trip in floating point, so that
+    they cannot be fed as they are. What is more than a step away stays, for the verdict on the pictures to name.
+    """
+    wanted = next(
+        (torch.from_numpy(case.arrays[f"out/{n}"]) for n in case.names("out") if n.endswith("/processed_images")), None
+    )
+    if wanted is None or wanted.shape != ours.shape:
+        return ours
+    found = uint8_images(_network_input(ours))
+    for step in (-1, 1):
+        moved = (ours.int() + step).clamp(0, 255).to(torch.uint8)
+        better = (found != wanted) & (uint8_images(_network_input(moved)) == wanted)
+        ours = torch.where(better, moved, ours)
+    return ours
 
 
 def _api_groups(

@@ -95,6 +95,40 @@ def test_a_wrong_shape_and_a_deviation_do_not_hold(small_case: Case) -> None:
     assert {v.array for v in with_ties(small_case, wrong) if not v.ok} == {"out/mono_depth", "out/final_depth"}
 
 
+def one_picture(kind: str, name: str, values: np.ndarray, bounds: dict[str, object]) -> Case:
+    """A case of a single resized picture."""
+    meta = {"kind": kind, "tolerances": {f"out/{name}": bounds}}
+    return Case(name="picture", arrays={f"out/{name}": values}, meta=meta)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "dtype"), [("api", "plain/processed_images", np.uint8), ("preprocess", "a/b/images", np.float32)]
+)
+def test_pictures_may_differ_by_one_step_in_one_value_of_5000(kind: str, name: str, dtype: type) -> None:
+    shape = (2, 50, 66, 3) if kind == "api" else (2, 3, 50, 66)  # 19,800 values: 4 may differ
+    std = 255 * np.array([0.229, 0.224, 0.225])[:, None, None] if kind == "preprocess" else 1
+    rng = np.random.default_rng(0)
+    levels = rng.integers(10, 240, shape).astype(np.float64)
+    bounds = {"exact": True} if kind == "api" else {"abs": 1e-5, "rms": 1e-6}
+    case = one_picture(kind, name, (levels / std).astype(dtype), bounds)
+
+    def holds(values: int, steps: int, noise: float = 0) -> bool:
+        changed = levels.copy()
+        changed.flat[rng.choice(levels.size, values, replace=False)] += steps
+        (verdict,) = judged(case, {name: (changed / std + noise).astype(dtype)})
+        return verdict.ok
+
+    assert [holds(0, 1), holds(1, 1), holds(4, -1), holds(5, 1), holds(1, 2), holds(1, 100)] == [True] * 3 + [False] * 3
+    if kind == "preprocess":  # all other values have to agree to the tolerance of the file
+        assert not holds(0, 1, noise=2e-5)
+    other = one_picture(kind, "a/depth", (levels / std).astype(dtype), bounds)
+    changed = levels.copy()
+    changed.flat[0] += 1
+    assert not judged(other, {"a/depth": (changed / std).astype(dtype)}, group="out")[0].ok
+    assert not judged(other, {"a/depth": np.full(shape, np.nan)}, group="out")[0].ok
+    assert not judged(case, {name: np.full(shape, np.nan)})[0].ok
+
+
 def test_unknown_kinds_and_options_are_errors(small_case: Case) -> None:
     with pytest.raises(CaseError, match="unknown kind 'poem'"):
         verdicts(dataclasses.replace(small_case, meta={**small_case.meta, "kind": "poem"}))

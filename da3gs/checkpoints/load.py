@@ -133,7 +133,7 @@ def build_model(
             # where others are converted, views of the file would keep all of it in memory
             state[name] = wanted.clone() if not kept and wanted is tensor else wanted
     if broken:
-        raise CheckpointError(f"{source} holds values that are not finite in {_listed(broken)}; download it again")
+        raise CheckpointError(f"{source} holds values that are not finite in {listed(broken)}; download it again")
     model.load_state_dict(state, assign=True)
     return model
 
@@ -251,7 +251,7 @@ def our_names(upstream: Iterable[str], source: str) -> dict[str, str]:
     names = list(upstream)
     ours = {name: to_our_name(name.removeprefix(PUBLISHED_PREFIX)) for name in names}
     if unknown := [name for name, our in ours.items() if our is None]:
-        raise CheckpointError(f"{source} has unknown parameters: {_listed(unknown)}; is it a Depth Anything 3 model?")
+        raise CheckpointError(f"{source} has unknown parameters: {listed(unknown)}; is it a Depth Anything 3 model?")
     chosen: dict[str, str] = {}
     for name, our in ours.items():
         assert our is not None
@@ -280,7 +280,7 @@ def _compare(
         if name in found and found[name] != shape
     ]
     kinds = (("missing", missing), ("unknown", unknown), ("misshapen", misshapen))
-    wrong = [f"{kind}: {_listed(names)}" for kind, names in kinds if names]
+    wrong = [f"{kind}: {listed(names)}" for kind, names in kinds if names]
     if wrong:
         raise CheckpointError(f"{source} does not fit {model}; {'; '.join(wrong)}; check that config and weights agree")
 
@@ -290,7 +290,8 @@ def _public(name: str) -> str:
     return (to_upstream_names(name) or [name])[0]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """The first names of many, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

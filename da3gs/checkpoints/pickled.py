@@ -113,10 +113,19 @@ def load_pickled(path: Path) -> Network:
     Raises:
         CheckpointError: the file holds anything but tensors in plain containers, or not those of a known network.
     """
-    tensors = _state(_unpickled(path), path.name)
+    tensors = pickled_tensors(path)
     config = official_config(path.parent) or guessed_config(_shapes(tensors), path)
     names = our_names(tensors, path.name)
     return build_model(config, {our: tensors[name] for name, our in names.items()}, source=path.name).eval()
+
+
+def pickled_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a pickled file, read without running what the file holds.
+
+    Raises:
+        CheckpointError: it holds anything but tensors in plain containers.
+    """
+    return _state(_unpickled(path), path.name)
 
 
 def _unpickled(path: Path) -> object:

@@ -26,6 +26,8 @@ class Train(Command):
     """Go on from the last checkpoint in RUN."""
     init: Annotated[str | None, option("MODEL", hint="")] = None
     """Start from the weights of this model, file or official folder, such as another run's last.safetensors."""
+    backbone: Annotated[str | None, option("FILE", hint="")] = None
+    """Begin with the DINOv2 weights of this file, official or from Hugging Face, .safetensors or .pth."""
     model: Annotated[str | None, option("NAME", hint="")] = None
     """The network; default: that of the preset."""
     data: Annotated[str | None, option("ROOT", hint="")] = None
@@ -46,6 +48,7 @@ class Train(Command):
                 Path(self.output),
                 resume=self.resume,
                 init=self.init,
+                backbone=self.backbone,
                 model=self.model,
                 data=self.data,
                 settings=self.set,

@@ -226,6 +226,15 @@ def _nano() -> ModelConfig:
     )
 
 
+def _small() -> ModelConfig:
+    """DINOv2 ViT-S/14 as it is, without rotary codes and query-key norm, and nano's heads."""
+    nano = _nano()
+    base = _any_view("da3gs-small", 384, 12, 6, (5, 7, 9, 11), 4, nano.head.pyramid)
+    backbone = dataclasses.replace(base.backbone, qk_norm_from=None, rope_from=None)
+    camera = CameraConfig(encoder_depth=1, encoder_heads=6)
+    return dataclasses.replace(nano, name="da3gs-small", backbone=backbone, camera=camera)
+
+
 _LARGE = PyramidConfig(features=256, channels=(256, 512, 1024, 1024))
 _GIANT = _any_view(
     "da3-giant", 1536, 40, 24, (19, 27, 33, 39), 13, _LARGE, feed_forward="swiglu", splats=True
@@ -235,6 +244,7 @@ CONFIGS: dict[str, ModelConfig | NestedConfig] = {
     config.name: config
     for config in (
         _nano(),
+        _small(),
         _any_view("da3-small", 384, 12, 6, (5, 7, 9, 11), 4, PyramidConfig(features=64, channels=(48, 96, 192, 384))),
         _any_view("da3-base", 768, 12, 12, (5, 7, 9, 11), 4, PyramidConfig(features=128, channels=(96, 192, 384, 768))),
         _any_view("da3-large", 1024, 24, 16, (11, 15, 19, 23), 8, _LARGE),

@@ -54,6 +54,14 @@ class TrainConfig:
     """What is learnt."""
     trained: Literal["all", "splat_head"] = "all"
     """Which weights learn; the rest stays as it is."""
+    backbone: str = ""
+    """A file with DINOv2 weights that the backbone begins from; empty: from nothing."""
+    frozen_blocks: int = 0
+    """So many first blocks of the backbone, and the embeddings, stay as they are and need no backward pass."""
+    backbone_rate: float = 1.0
+    """Learning rate of the backbone, relative to that of everything else."""
+    layer_decay: float = 1.0
+    """Learning rate of a block relative to that of the next one."""
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Changes to the network, by path, such as ``"backbone.global_from" = 0``."""
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)

@@ -35,6 +35,7 @@ def train(
     resume: bool = False,
     steps: int | None = None,
     init: Path | str | None = None,
+    backbone: Path | str | None = None,
     model: str | None = None,
     data: Path | str | None = None,
     settings: tuple[str, ...] = (),
@@ -56,6 +57,8 @@ def train(
         steps: stop after so many steps of the whole run, instead of the config's number.
         init: start from the weights of this checkpoint (a name, a file or an official folder) instead of fresh ones;
             images that a file's card says were seen are counted on.
+        backbone: DINOv2 weights that the backbone begins from, instead of the config's file: official or Hugging Face
+            names, .safetensors or .pth.
         model: the network, instead of the config's.
         data: a root of real scenes, instead of the config's.
         settings: single changes of the config, such as ``"learning_rate=1e-4"``.
@@ -66,7 +69,7 @@ def train(
 
     Raises:
         InputError: the config is wrong, or the folder holds a run already and ``resume`` is not set.
-        CheckpointError: there is nothing to resume from, or ``init`` does not fit.
+        CheckpointError: there is nothing to resume from, or ``init`` or ``backbone`` does not fit.
         BackendError: the loss is not finite any more, or another process of the run was lost.
         KeyboardInterrupt: a signal came; everything is saved.
     """
@@ -76,6 +79,7 @@ def train(
         "seed": seed,
         "model": model,
         "data": None if data is None else str(data),
+        "backbone": None if backbone is None else str(backbone),
     }
     chosen = dataclasses.replace(chosen, **{name: value for name, value in changes.items() if value is not None})
     chosen.network()
@@ -144,7 +148,7 @@ def _steps(run: Run, batches: Batches, labeller: Labeller | None, stopped: threa
             if labeller is not None:
                 seen = [labeller(batch) for batch in seen]
             for group in run.optimizer.param_groups:
-                group["lr"] = config.rate(step)
+                group["lr"] = group["scale"] * config.rate(step)
             losses = training_step(run.objective, run.optimizer, seen, config.clip)
             update_average(run.average, run.model, step, config.ema)
             now = time.monotonic()

@@ -10,21 +10,21 @@ from da3gs.errors import InputError
 from da3gs.network.config import CONFIGS, HeadConfig, ModelConfig, SplatConfig
 
 
-def _nano() -> ModelConfig:
-    nano = CONFIGS["da3gs-nano"]
-    assert isinstance(nano, ModelConfig)
-    return nano
+def _own(name: str) -> ModelConfig:
+    config = CONFIGS[name]
+    assert isinstance(config, ModelConfig)
+    return config
 
 
-def _nano_splats() -> ModelConfig:
-    """The bundled model with a Gaussian head; it keeps its name, since its files tell their own configuration."""
-    nano = _nano()
-    return dataclasses.replace(nano, splats=SplatConfig(pyramid=nano.head.pyramid, degree=1, photo_color=True))
+def _with_splats(name: str) -> ModelConfig:
+    """One of our own models with a Gaussian head; it keeps its name, since its files tell their own configuration."""
+    config = _own(name)
+    return dataclasses.replace(config, splats=SplatConfig(pyramid=config.head.pyramid, degree=1, photo_color=True))
 
 
 def _nano_mono() -> ModelConfig:
     """A small monocular teacher or student."""
-    nano = _nano()
+    nano = _own("da3gs-nano")
     backbone = dataclasses.replace(
         nano.backbone, global_from=None, qk_norm_from=None, rope_from=None, concatenate=False
     )
@@ -40,7 +40,11 @@ def trainable_network(name: str, changes: Mapping[str, Any]) -> ModelConfig:
     Raises:
         InputError: there is no such network, or no such field, or its value is of the wrong kind.
     """
-    own = {"da3gs-nano-splats": _nano_splats, "da3gs-nano-mono": _nano_mono}
+    own = {
+        "da3gs-nano-splats": lambda: _with_splats("da3gs-nano"),
+        "da3gs-small-splats": lambda: _with_splats("da3gs-small"),
+        "da3gs-nano-mono": _nano_mono,
+    }
     config = own[name]() if name in own else CONFIGS.get(name)
     if not isinstance(config, ModelConfig):
         known = [n for n, c in CONFIGS.items() if isinstance(c, ModelConfig)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from da3gs._files import atomic_file
+from da3gs._files import atomic_file, sha256
 from da3gs.checkpoints import checkpoint_card, load_model, save_checkpoint
 from da3gs.errors import CheckpointError, InputError
 from da3gs.network.config import ModelConfig
@@ -19,6 +20,7 @@ from da3gs.training.config import TrainConfig
 from da3gs.training.data import Batches
 from da3gs.training.distributed import Ranks, shard_like, shared, whole_state
 from da3gs.training.networks import same_but_for_splats
+from da3gs.training.pretrained import begin_with_backbone, frozen_parts, rate_scales
 from da3gs.training.state import STATE, LoadedState, Position, state_tensors, write_state
 from da3gs.training.step import Objective
 from da3gs.training.weight_init import awaken, awaken_splats
@@ -51,6 +53,8 @@ class Run:
     """How far it is."""
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The last validation."""
+    origin: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What the weights began from, for the card."""
 
 
 def open_run(
@@ -73,13 +77,12 @@ def open_run(
     if resume:
         loaded = LoadedState(folder / STATE)
         loaded.fill(model, average)
-        position = loaded.position
+        position, origin = loaded.position, loaded.origin
     elif init is None:
-        with Batches(config) as batches:
-            awaken(model, batches.batch(0).images)
-        awaken_splats(model)
+        origin = _awaken(model, config)
     else:
-        position = Position(images=_start_from(model, init, config))
+        images, origin = _start_from(model, init, config)
+        position = Position(images=images)
     sharded = ranks.count > 1 and config.parallel == "fsdp"  # which takes contiguous weights only
     for part in (model, average):
         part.to(device=device, memory_format=torch.contiguous_format if sharded else torch.channels_last)
@@ -89,7 +92,8 @@ def open_run(
     freeze(model, config)
     objective = shared(Objective(model, config), config, ranks, device)
     shard_like(average, config, ranks, device)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=0.0, betas=config.betas, fused=True)
+    groups = parameter_groups(model, config.weight_decay, rate_scales(model, config))
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
     if loaded is not None:
         loaded.fill_optimizer(model, optimizer)
     if ranks.first:
@@ -98,15 +102,37 @@ def open_run(
             path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
     return Run(
         folder=folder, config=config, model=model, average=average, objective=objective, optimizer=optimizer,
-        ranks=ranks, device=device, position=position,
+        ranks=ranks, device=device, position=position, origin=origin,
     )  # fmt: skip
 
 
-def _start_from(model: DepthAnything3, init: Path | str, config: TrainConfig) -> int:
-    """Take over the weights of a checkpoint; returns the images that its card says were seen.
+def _awaken(model: DepthAnything3, config: TrainConfig) -> dict[str, str]:
+    """Fresh weights, or a pretrained backbone with fresh heads; returns what it was, for the card."""
+    if config.frozen_blocks and not config.backbone:
+        raise InputError(
+            f"frozen_blocks = {config.frozen_blocks} keeps weights that are there already; pass --backbone FILE with "
+            "DINOv2 weights, or --init"
+        )
+    with Batches(config) as batches:
+        images = batches.batch(0).images
+    origin = {}
+    if config.backbone:
+        begin_with_backbone(model, config.backbone, images)
+        file = Path(config.backbone)
+        origin = {"backbone": file.name, "backbone_sha256": sha256(file) if file.is_file() else ""}
+    else:
+        awaken(model, images)
+    awaken_splats(model)
+    return origin
+
+
+def _start_from(model: DepthAnything3, init: Path | str, config: TrainConfig) -> tuple[int, dict[str, str]]:
+    """Take over the weights of a checkpoint; returns what its card says: images seen, and what it began from.
 
     A checkpoint without a splat head can begin a run that has one; the head is fresh then.
     """
+    if config.backbone:
+        raise InputError("--init brings a backbone of its own; leave --backbone out, or --init")
     start = load_model(init)
     name = Path(init).name
     if not isinstance(start.config, ModelConfig) or not same_but_for_splats(start.config, model.config):
@@ -118,7 +144,9 @@ def _start_from(model: DepthAnything3, init: Path | str, config: TrainConfig) ->
     model.load_state_dict(weights, strict=both)
     if not both:
         awaken_splats(model)
-    return int(checkpoint_card(init).get("images_seen", 0)) if Path(init).is_file() else 0
+    card = checkpoint_card(init) if Path(init).is_file() else {}
+    origin = {key: str(card[key]) for key in ("backbone", "backbone_sha256") if key in card}
+    return int(card.get("images_seen", 0)), origin
 
 
 def freeze(model: DepthAnything3, config: TrainConfig) -> None:
@@ -127,19 +155,33 @@ def freeze(model: DepthAnything3, config: TrainConfig) -> None:
         model.requires_grad_(False)
         assert model.splat_head is not None
         model.splat_head.requires_grad_(True)
+    for parameter in frozen_parts(model, config):
+        parameter.requires_grad_(False)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels, which decay, and everything else, which does not."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, scales: Mapping[int, float] | None = None
+) -> list[dict[str, Any]]:
+    """Matrices and kernels, which decay, and everything else, which does not; apart by the ``scale`` of their rate.
+
+    Args:
+        model: those of its parameters that learn.
+        weight_decay: of the first kind.
+        scales: what the learning rate of a parameter (by ``id``) is multiplied by; others: 1.
+    """
     decaying = {
         id(module.weight)
         for module in model.modules()
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
     }
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    kinds: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            scale = (scales or {}).get(id(parameter), 1.0)
+            kinds.setdefault((scale, id(parameter) in decaying), []).append(parameter)
     return [
-        {"params": [p for p in parameters if id(p) in decaying], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in decaying], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "scale": scale}
+        for (scale, decays), parameters in kinds.items()
     ]
 
 
@@ -151,8 +193,8 @@ def save(run: Run) -> None:
         if run.ranks.count > 1:  # a copy that is not spread
             average = DepthAnything3(run.model.config)
             average.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items() if k[:8] == "average."})
-        card = {"steps": run.position.step, "images_seen": run.position.images, "figures": run.figures}
-        write_state(run.folder / STATE, tensors, run.position, run.config)
+        card = {**run.origin, "steps": run.position.step, "images_seen": run.position.images, "figures": run.figures}
+        write_state(run.folder / STATE, tensors, run.position, run.config, run.origin)
         save_checkpoint(average, run.folder / LAST, card=card, dtype=torch.float16, overwrite=True)
     run.ranks.barrier()
 

@@ -48,9 +48,12 @@ def state_tensors(model: nn.Module, average: nn.Module, optimizer: torch.optim.A
     return tensors
 
 
-def write_state(path: Path, tensors: dict[str, Tensor], position: Position, config: TrainConfig) -> None:
-    """Write what ``state_tensors`` gives, all or nothing."""
-    metadata = {"position": json.dumps(dataclasses.asdict(position)), "config": json.dumps(dataclasses.asdict(config))}
+def write_state(
+    path: Path, tensors: dict[str, Tensor], position: Position, config: TrainConfig, origin: dict[str, str]
+) -> None:
+    """Write what ``state_tensors`` gives, all or nothing; ``origin`` is what the weights began from."""
+    told = {"position": dataclasses.asdict(position), "config": dataclasses.asdict(config), "origin": origin}
+    metadata = {name: json.dumps(values) for name, values in told.items()}
     with atomic_file(path, overwrite=True) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -72,6 +75,8 @@ class LoadedState:
             """How far the run was."""
             self.config: dict[str, Any] = json.loads(metadata["config"])
             """Its config, as plain values."""
+            self.origin: dict[str, str] = json.loads(metadata.get("origin", "{}"))
+            """What its weights began from."""
         except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise self._problem(error) from error
 

@@ -1,0 +1,110 @@
+"""Pretrained backbones as a start: DINOv2's weights, and tokens and norms of our own that leave them as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from da3gs.checkpoints.dinov2 import load_dinov2
+from da3gs.errors import InputError
+from da3gs.network.attention import Attention, Block
+from da3gs.network.backbone import Backbone
+from da3gs.network.model import DepthAnything3, normalize_images
+from da3gs.training.config import TrainConfig
+
+_APART = 0.1
+"""How far the reference's fresh token is from the others', in standard deviations of the class token's channels."""
+_TOLD = 0.5
+"""How far the camera encoder's tokens are from the learned ones at the start, in the same unit."""
+
+
+def begin_with_backbone(model: DepthAnything3, file: Path | str, images: Float[Tensor, "B V 3 H W"]) -> None:
+    """Fill a fresh network's backbone with DINOv2 and let what stands beside it begin without disturbing it.
+
+    Camera tokens take the class token's place in the middle of the network. They begin at what the class token has
+    become there, the mean over ``images``, and so do the tokens of known cameras; anything else would be noise to the
+    blocks after it. Where a block normalises queries and keys, which DINOv2 does not, gain and bias of the norm are
+    fitted to give back what it would have passed on.
+
+    Raises:
+        CheckpointError: the file does not fit.
+    """
+    backbone = model.backbone
+    missing, unexpected = backbone.load_state_dict(load_dinov2(file, backbone.config), strict=False)
+    assert not unexpected
+    assert all(name == "camera_token" or "query_norm" in name or "key_norm" in name for name in missing)
+    normalized = normalize_images(images).flatten(0, 1)
+    with torch.no_grad():
+        token = _class_token(backbone, normalized)
+        if backbone.config.global_from is not None:
+            spread = token.std(correction=0)
+            apart = _APART * spread * torch.randn(2, len(token))
+            backbone.camera_token.copy_((token + apart)[None])
+            if model.camera_encoder is not None:
+                nn.init.constant_(model.camera_encoder.norm.weight, float(_TOLD * spread))
+                model.camera_encoder.norm.bias.copy_(token)
+
+
+def _class_token(backbone: Backbone, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "C"]:
+    """The mean class token before the first camera token is written; on the way, query-key norms are fitted."""
+    x = backbone.embed(images[:, None]).flatten(0, 1)
+    token = x[:, 0].mean(0)
+    for index, block in enumerate(backbone.blocks):
+        if index == (backbone.config.global_from or 0):
+            token = x[:, 0].mean(0)
+        assert isinstance(block, Block)
+        if backbone.config.has_qk_norm(index):
+            fit_query_key_norm(block.attention, block.attention_norm(x))
+        x = block(x)
+    return token
+
+
+def fit_query_key_norm(attention: Attention, inputs: Float[Tensor, "B T C"]) -> None:
+    """Set gain and bias of both norms so that normalised queries and keys are nearest to those that go in.
+
+    Least squares a channel, over tokens and heads: ``q ≈ a · (q − mean) / std + b``.
+    """
+    query, key, _ = attention.qkv(inputs).unflatten(-1, (3, attention.heads, -1)).unbind(-3)
+    for norm, values in ((attention.query_norm, query), (attention.key_norm, key)):
+        assert isinstance(norm, nn.LayerNorm)
+        y = values.flatten(0, 2)
+        x = nn.functional.layer_norm(y, norm.normalized_shape, eps=norm.eps)
+        middle = x.mean(0)
+        gain = ((x - middle) * y).mean(0) / (x - middle).square().mean(0).clamp(min=1e-9)
+        norm.weight.copy_(gain)
+        norm.bias.copy_(y.mean(0) - gain * middle)
+
+
+def frozen_parts(model: DepthAnything3, config: TrainConfig) -> list[nn.Parameter]:
+    """What shall not learn: embeddings and the first blocks of the backbone.
+
+    Raises:
+        InputError: there are not that many blocks.
+    """
+    backbone = model.backbone
+    if not config.frozen_blocks:
+        return []
+    if config.frozen_blocks > len(backbone.blocks):
+        raise InputError(f"frozen_blocks = {config.frozen_blocks}; the backbone has {len(backbone.blocks)}")
+    modules = [backbone.patch_embed, *backbone.blocks[: config.frozen_blocks]]
+    embeddings = [backbone.class_token, backbone.position_table]
+    return [*embeddings, *(p for module in modules for p in module.parameters())]
+
+
+def rate_scales(model: DepthAnything3, config: TrainConfig) -> dict[int, float]:
+    """What the learning rate of a parameter (by ``id``) is multiplied by, where that is not 1.
+
+    All of the backbone but its camera tokens learns at ``backbone_rate``, and every block before the last at
+    ``layer_decay`` of the block after it (Clark et al. 2020); embeddings count as a block before the first.
+    """
+    backbone, scales = model.backbone, {}
+    last = len(backbone.blocks) - 1
+    for name, parameter in backbone.named_parameters():
+        if name == "camera_token" or "query_norm" in name or "key_norm" in name:
+            continue
+        place = int(name.split(".")[1]) if name.startswith("blocks.") else last if name.startswith("norm.") else -1
+        scales[id(parameter)] = config.backbone_rate * config.layer_decay ** (last - place)
+    return scales

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from da3gs.procedural import _raycast, _shading
+from da3gs.procedural.photographic import Camera, developed, exposed
 from da3gs.procedural.solids import ProceduralScene
 from da3gs.procedural.textures import TextureBank
 
@@ -188,10 +189,22 @@ def take_shots(
     return None
 
 
-def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain: bool = False) -> NDArray[np.float32]:
+def rolled(g: np.random.Generator, cam_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Poses [views, 4, 4] of a hand that holds the camera askew: all views by one angle, and each a little more."""
+    angles = g.normal(0, 0.3 if g.random() < 0.15 else 0.06) + g.normal(0, 0.02, len(cam_to_world))
+    turns = np.zeros((len(angles), 4, 4))
+    turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
+    turns[:, 1, 0], turns[:, 0, 1] = np.sin(angles), -np.sin(angles)
+    turns[:, 2, 2] = turns[:, 3, 3] = 1
+    return cam_to_world @ turns
+
+
+def develop(
+    g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain: bool = False, camera: Camera | None = None
+) -> NDArray[np.float32]:
     """Photographs [views, H, W, 3] in [0, 1] from linear colour: exposure, white balance, contrast, blur, noise, JPEG.
 
-    ``plain`` leaves out everything random but the exposure.
+    ``plain`` leaves out everything random but the exposure; a ``camera`` adds its own effects.
     """
     bright = max(float(np.mean(colors[0])), 1e-4)
     level = 0.21 if plain else 0.2 * 2 ** g.normal(0, 0.4)
@@ -205,8 +218,12 @@ def develop(g: np.random.Generator, colors: list[NDArray[np.float32]], *, plain:
     for index, color in enumerate(colors):
         gain = level / bright * 2 ** g.normal(0, jitter) * balance
         x = color * gain.astype(np.float32)
+        if camera is not None:
+            x = exposed(g, x, camera)
         x = x * (1 + x * 0.04) / (1 + 0.35 * x)  # a soft shoulder instead of burnt highlights
         photo = np.clip(x, 0, 1) ** np.float32(gamma)
+        if camera is not None:
+            photo = developed(photo, camera)
         if not plain and g.random() < 0.15:
             photo[1:-1] = 0.25 * photo[:-2] + 0.5 * photo[1:-1] + 0.25 * photo[2:]
             photo[:, 1:-1] = 0.25 * photo[:, :-2] + 0.5 * photo[:, 1:-1] + 0.25 * photo[:, 2:]

@@ -80,6 +80,8 @@ class TrainConfig:
     """A folder of the user's photos that serve as textures beside the drawn ones."""
     scenes: tuple[tuple[str, float], ...] = ()
     """Kinds of procedural scenes and how often each; empty: rooms, tables, clutter and yards, as for nano."""
+    handheld: float = 0.0
+    """How often a procedural scene is taken by a camera with faults of its own (``procedural.photographic``)."""
     learning_rate: float = 2.5e-4
     """Peak."""
     warm_up: int = 300

@@ -21,8 +21,20 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.procedural.cameras import FAST, FINE, MOTION, PLAIN, Quality, color_map, depth_map, develop, take_shots
+from da3gs.procedural.cameras import (
+    FAST,
+    FINE,
+    MOTION,
+    PLAIN,
+    Quality,
+    color_map,
+    depth_map,
+    develop,
+    rolled,
+    take_shots,
+)
 from da3gs.procedural.outdoors import SKY_RADIUS
+from da3gs.procedural.photographic import Camera
 from da3gs.procedural.scenes import SceneKind, checked_kinds, make_scene
 from da3gs.procedural.textures import TextureBank, make_textures
 from da3gs.procedural.user_textures import texture_files, with_photos
@@ -37,13 +49,15 @@ _TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet
 def _photograph(
     g: np.random.Generator, bank: TextureBank, views: int, height: int, width: int, *,
     quality: Quality, kind: SceneKind | None = None, plain: bool = False, motion: tuple[float, float] = MOTION,
+    camera: Camera | None = None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:  # fmt: skip
     """Photos [V, H, W, 3], depth [V, H, W], poses [V, 4, 4] and focal lengths [V, 2] of a new scene."""
     shots = None
     while shots is None:
         scene = make_scene(g, bank, kind)
         shots = take_shots(g, scene, views, height, width, motion)
-    pairs = list(zip(shots.cam_to_world, shots.focals, strict=True))
+    poses = shots.cam_to_world if camera is None else rolled(g, shots.cam_to_world)
+    pairs = list(zip(poses, shots.focals, strict=True))
     hits = [depth_map(scene, pose, focal, height, width) for pose, focal in pairs]
     far = scene.radii > SKY_RADIUS
     colors = [
@@ -51,7 +65,7 @@ def _photograph(
         for (pose, focal), hit in zip(pairs, hits, strict=True)
     ]
     depths = np.stack([np.where(far[np.maximum(met, 0) // 8], 0, depth) for depth, met in hits])
-    return develop(g, colors, plain=plain), depths, shots.cam_to_world, shots.focals
+    return develop(g, colors, plain=plain, camera=camera), depths, poses, shots.focals
 
 
 def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Cameras:
@@ -66,12 +80,14 @@ def _cameras(poses: NDArray, focals: NDArray, height: int, width: int) -> Camera
 
 def _batch(
     g: np.random.Generator, bank: TextureBank, scenes: int, views: int, size: tuple[int, int],
-    kinds: Sequence[tuple[SceneKind, float]] = (), motion: tuple[float, float] = MOTION,
+    kinds: Sequence[tuple[SceneKind, float]] = (), motion: tuple[float, float] = MOTION, handheld: float = 0.0,
 ) -> Batch:  # fmt: skip
     parts = []
     for _ in range(scenes):
         quality = PLAIN if g.random() < 0.5 else FAST
-        parts.append(_photograph(g, bank, views, *size, quality=quality, kind=_drawn_kind(g, kinds), motion=motion))
+        kind = _drawn_kind(g, kinds)
+        camera = Camera.drawn(g) if handheld and g.random() < handheld else None
+        parts.append(_photograph(g, bank, views, *size, quality=quality, kind=kind, motion=motion, camera=camera))
     photos, depth, poses, focals = (np.stack(column) for column in zip(*parts, strict=True))
     return Batch(
         images=torch.from_numpy(photos).permute(0, 1, 4, 2, 3),
@@ -172,7 +188,9 @@ class Batches:
         if self._real is not None and g.random() < self.config.data_share:
             batch = self._real.batch(g, shape.scenes, views, shape.size, targets=shape.targets)
         else:
-            batch = _batch(g, self.bank(step), shape.scenes, views, shape.size, self._kinds, shape.motion)
+            batch = _batch(
+                g, self.bank(step), shape.scenes, views, shape.size, self._kinds, shape.motion, self.config.handheld
+            )
         return dataclasses.replace(batch, posed=shape.posed, targets=shape.targets, number=step)
 
     def step(self, step: int) -> list[Batch]:

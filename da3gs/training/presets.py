@@ -59,13 +59,14 @@ _SMALL = dataclasses.replace(
     model="da3gs-small",
     frozen_blocks=4,
     backbone_rate=0.15,
+    handheld=0.7,
     learning_rate=5e-4,
     posed=0.3,
     weights=dataclasses.replace(_NANO_WEIGHTS, rays=2.0, camera=5.0, matching=0.5, motion=1.0),
     ema=0.998,
     stages=(
-        Stage(steps=250, sizes=_LOW, pixels=6 * 126 * 168, views=(2, 2), motion=_NEAR),
-        Stage(steps=650, sizes=(*_LOW, (168, 224, 0.3)), pixels=7 * 126 * 168, views=(2, 4), motion=_APART),
+        Stage(steps=120, sizes=_LOW, pixels=6 * 126 * 168, views=(2, 2), motion=_NEAR),
+        Stage(steps=330, sizes=(*_LOW, (168, 224, 0.3)), pixels=7 * 126 * 168, views=(2, 4), motion=_APART),
         Stage(
             steps=1,
             sizes=((126, 168, 0.4), (140, 140, 0.1), (168, 224, 0.5), (168, 252, 0.2), (252, 336, 0.25)),

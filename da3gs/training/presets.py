@@ -60,9 +60,8 @@ _SMALL = dataclasses.replace(
     frozen_blocks=4,
     backbone_rate=0.15,
     handheld=0.7,
-    learning_rate=5e-4,
     posed=0.3,
-    weights=dataclasses.replace(_NANO_WEIGHTS, rays=2.0, camera=5.0, matching=0.5, motion=1.0),
+    weights=dataclasses.replace(_NANO.weights, motion=1.0),
     ema=0.998,
     stages=(
         Stage(steps=120, sizes=_LOW, pixels=6 * 126 * 168, views=(2, 2), motion=_NEAR),
@@ -78,6 +77,24 @@ _SMALL = dataclasses.replace(
     textures=88,
     validate_steps=300,
     validation_scenes=8,
+)
+_SMALL_DECAY = dataclasses.replace(
+    _SMALL,
+    name="small-decay",
+    steps=200,
+    warm_up=10,
+    decay=190,
+    learning_rate=4e-4,
+    ema=0.97,
+    validate_steps=200,
+    stages=(
+        Stage(
+            steps=1,
+            sizes=((126, 168, 0.3), (168, 224, 0.5), (168, 252, 0.2), (252, 336, 0.4)),
+            pixels=8 * 126 * 168,
+            views=(1, 4),
+        ),
+    ),
 )
 _SMOKE = TrainConfig(
     name="smoke",
@@ -119,6 +136,20 @@ _JOINT = dataclasses.replace(
     trained="all",
     learning_rate=1e-4,
     photo_weights=PhotoWeights(geometry=1.0),
+)
+_SMALL_SPLATS = dataclasses.replace(
+    _SPLATS,
+    name="small-splats",
+    model="da3gs-small-splats",
+    handheld=0.7,
+    steps=200,
+    warm_up=15,
+    ema=0.97,
+    stages=(
+        Stage(steps=120, sizes=((126, 168, 1.0),), pixels=6 * 126 * 168, views=(2, 3), targets=(1, 2)),
+        Stage(steps=1, sizes=((168, 224, 0.8), (252, 336, 0.2)), pixels=8 * 126 * 168, views=(2, 3), targets=(1, 2)),
+    ),
+    validate_steps=200,
 )
 _MONO_SCENES = (
     ("room", 0.25), ("table", 0.2), ("clutter", 0.1), ("yard", 0.1), ("terrain", 0.2), ("wires", 0.1), ("studio", 0.05)
@@ -180,7 +211,9 @@ PRESETS: dict[str, TrainConfig] = {
         _NANO,
         _DECAY,
         _SMALL,
+        _SMALL_DECAY,
         _SPLATS,
+        _SMALL_SPLATS,
         _JOINT,
         _SMOKE,
         _TEACHER,
@@ -195,7 +228,8 @@ PRESETS: dict[str, TrainConfig] = {
         _GIANT_SPLATS,
     )
 }
-"""``nano`` makes the bundled model, at a rate that stays high; ``nano-decay`` lets it fall, from any checkpoint, and
-``nano-splats`` adds a Gaussian head (``nano-joint`` trains both on). ``smoke`` is a quick test. ``mono-teacher``,
+"""``nano`` makes the bundled model from nothing, at a rate that stays high; ``nano-decay`` lets it fall, from any
+checkpoint, and ``nano-splats`` adds a Gaussian head (``nano-joint`` trains both on). ``small``, ``small-decay`` and
+``small-splats`` are the same on a DINOv2 ViT-S/14 (``--backbone``). ``smoke`` is a quick test. ``mono-teacher``,
 ``mono-student`` (name the teacher with ``--set teacher=FILE``) and ``mono-metric`` are monocular. ``giant`` and
 ``giant-splats`` are the paper's two stages, for many GPUs and ``--data``."""

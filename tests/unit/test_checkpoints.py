@@ -29,7 +29,7 @@ from da3gs.network.config import (
 )
 
 MANIFESTS = Path("../shared/spec")
-OFFICIAL = [name for name in CONFIGS if name != "da3gs-nano"]
+OFFICIAL = [name for name in CONFIGS if not name.startswith("da3gs-")]
 
 
 def tiny_config(*, splats: bool = True) -> ModelConfig:

@@ -152,6 +152,7 @@ def summarised(reports: dict[str, dict[str, dict[str, Any]]], names: list[str], 
         "model_sha256": some["settings"]["model_sha256"],
         "versions": some["versions"],
         "threads": arguments.threads or torch.get_num_threads(),
+        "lpips_trunk": some["settings"]["lpips"],
         "lpips_reason": some["lpips_reason"],
         "rows": {
             row: {

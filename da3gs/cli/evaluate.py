@@ -55,7 +55,7 @@ class Evaluate(Command):
     dataset: Literal["auto", "posed", "dtu", "eth3d", "7scenes", "scannetpp"] = "auto"
     """Layout of ROOT for geometry tasks."""
     lpips_trunk: Annotated[str | None, option("FILE", hint="(default: torch's cache)")] = None
-    """torchvision's vgg16-397923af.pth, for LPIPS."""
+    """For LPIPS: torchvision's vgg16-397923af.pth, AlexNet's, or their convolutions as .safetensors."""
     save_images: Switch = False
     """Keep every render and photo under images/."""
     workers: Annotated[int, option("N")] = 1
@@ -133,7 +133,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             lines.append(f"{metric:<14} -{why}")
             continue
         low = f"   95 % of means: {interval[metric][0]:.3f} to {interval[metric][1]:.3f}" if interval[metric] else ""
-        lines.append(f"{metric:<14} {value:.3f}{low}")
+        label = f"lpips ({report['settings']['lpips']})" if metric == "lpips" else metric
+        lines.append(f"{label:<14} {value:.3f}{low}")
     shared = counts.get("targets_among_context", 0)
     if shared:
         rest = report["mean_without_context"]

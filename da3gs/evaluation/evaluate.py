@@ -18,7 +18,7 @@ from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method, parse_baseline
 from da3gs.evaluation.jobs import Given, Job, run_here, run_ray, run_workers
 from da3gs.evaluation.novel_views import Scored
-from da3gs.evaluation.perceptual import find_trunk
+from da3gs.evaluation.perceptual import FoundTrunk, find_trunk
 from da3gs.evaluation.plan import Asked, Plan, planned
 from da3gs.evaluation.report import build_report, digest, load_report, write_json, write_report
 from da3gs.formats.jsonfile import load_json
@@ -75,7 +75,8 @@ def evaluate(
         size: height and width to score at; default: the split's own if it is a published one, else the model's.
         resolution: long side for the network.
         dataset: layout of a geometry data set.
-        lpips_trunk: torchvision's VGG-16 file; default: torch's cache.
+        lpips_trunk: torchvision's VGG-16 or AlexNet, whole or its convolutions as .safetensors; default: VGG-16 from
+            torch's cache.
         save_images: keep every render and photo.
         workers: processes of this machine.
         address: of a Ray cluster, instead.
@@ -101,7 +102,7 @@ def evaluate(
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
     settings = plan.settings | {
         "model_sha256": _fingerprint(name) if method.uses_model and own is None else None,
-        "lpips": trunk is not None,
+        "lpips": None if trunk is None else trunk.name,
         "save_images": save_images,
     }
     folder = None if output is None else Path(output)
@@ -125,7 +126,7 @@ def _check_workers(workers: int, address: str | None, *, loose: bool) -> None:
 
 
 def _jobs(
-    asked: Asked, plan: Plan, kept: Collection[str], trunk: Path | None, reason: str | None, *, save_images: bool
+    asked: Asked, plan: Plan, kept: Collection[str], trunk: FoundTrunk | None, reason: str | None, *, save_images: bool
 ) -> list[Job]:
     """What is left to compute, a scene each; paths in full, since workers elsewhere have other working folders."""
     method = dataclasses.replace(
@@ -134,7 +135,7 @@ def _jobs(
     return [
         Job(
             task=asked.task, root=str(asked.root.resolve()), key=key, context=shots[0], target=shots[1],
-            protocol=plan.protocol, method=method, lpips_trunk=None if trunk is None else str(trunk.resolve()),
+            protocol=plan.protocol, method=method, lpips_trunk=None if trunk is None else str(trunk.file.resolve()),
             lpips_reason=reason, save_images=save_images, dataset=plan.dataset,
         )
         for key, shots in plan.scenes.items() if key not in kept

@@ -128,6 +128,8 @@ def _summary(report: dict[str, Any]) -> str:
         parts.append(f'<p class="note">{counts["targets"]} targets, {shared} of them context frames.</p>')
     if report.get("lpips_reason"):
         parts.append(f'<p class="note">LPIPS was not measured: {_text(report["lpips_reason"])}.</p>')
+    elif (trunk := report["settings"].get("lpips")) and "lpips" in report["mean"]:
+        parts.append(f'<p class="note">LPIPS 0.1 on {_text(trunk)}.</p>')
     cost = [
         f"{report['splats']:,.0f} splats" if report.get("splats") else "",
         f"{report['megabytes']:.1f} MB" if report.get("megabytes") else "",

@@ -79,7 +79,8 @@ def _streak(g: np.random.Generator, length: float) -> NDArray[np.float32]:
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     for s in np.linspace(-0.5, 0.5, 4 * reach + 1) * length:
         kernel[round(reach + s * math.sin(angle)), round(reach + s * math.cos(angle))] += 1
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
 
 
 def developed(photo: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
@@ -88,7 +89,7 @@ def developed(photo: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]
         curve = photo * photo * (3 - 2 * photo)
         photo = photo + np.float32(camera.contrast) * (curve - photo)
     if camera.saturation != 1:
-        grey = (photo @ _GREY)[..., None]
+        grey = np.asarray(photo @ _GREY, np.float32)[..., None]
         photo = grey + np.float32(camera.saturation) * (photo - grey)
     if camera.sharpening:
         photo = photo + np.float32(camera.sharpening) * (photo - cv2.GaussianBlur(photo, (0, 0), 0.8))

@@ -213,7 +213,7 @@ def lpips_network(device: torch.device) -> Lpips | None:
     if trunk is None:
         _log.info("trained without the perceptual loss: %s", reason)
         return None
-    return load_lpips(trunk).to(device)
+    return load_lpips(trunk.file).to(device)
 
 
 def perceptual_loss(

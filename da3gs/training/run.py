@@ -145,7 +145,7 @@ def _start_from(model: DepthAnything3, init: Path | str, config: TrainConfig) ->
     if not both:
         awaken_splats(model)
     card = checkpoint_card(init) if Path(init).is_file() else {}
-    origin = {key: str(card[key]) for key in ("backbone", "backbone_sha256") if key in card}
+    origin = {key: str(value) for key, value in card.items() if key in ("backbone", "backbone_sha256")}
     return int(card.get("images_seen", 0)), origin
 
 

@@ -13,7 +13,6 @@ _EXTRAS = {
     "lpips": "eval",
     "torchvision": "eval",
     "skimage": "eval",
-    "pycolmap": "colmap",
     "nerfstudio": "nerfstudio",
     "tensorboard": "dev",
 }

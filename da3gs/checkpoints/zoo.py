@@ -36,6 +36,9 @@ class ModelCard:
     """Long side in pixels that it works best at."""
     views: int
     """How many views it is meant to see together."""
+    trusted_cameras: bool = False
+    """Whether the cameras that it predicts are good enough to begin at; where not, they come from
+    structure-from-motion."""
     revision: str | None = None
     """Commit of the repository that is downloaded; None: the newest."""
     sha256: str | None = None
@@ -119,6 +122,7 @@ def _official(
         heads=heads,
         resolution=504,
         views=views,
+        trusted_cameras="cameras" in heads,
         revision=_PINNED[name][0],
         sha256=_PINNED[name][1],
         about=about,

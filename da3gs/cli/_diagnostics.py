@@ -48,7 +48,7 @@ def diagnose(*, warmup: bool = False) -> list[Finding]:
         ("video", _video),
         ("heic", _heic),
         ("viewer", _viewer),
-        ("colmap", lambda: _extra("colmap", "pycolmap", "structure-from-motion (--poses colmap)")),
+        ("colmap", _colmap),
         ("evaluation", lambda: _extra("eval", "lpips", "LPIPS figures")),
         ("disk", _disk),
         ("memory", _memory),
@@ -161,6 +161,13 @@ def _viewer() -> Finding:
         mend = "pip install -U viser, in an environment without nerfstudio"
         return Finding(name="viewer", status="warn", said=f"viser {version}; the viewer needs 1.1", mend=mend)
     return Finding(name="viewer", status="ok", said=f"viser {version}")
+
+
+def _colmap() -> Finding:
+    if importlib.util.find_spec("pycolmap") is None:
+        said = "no structure-from-motion, so no cameras for photos without poses"
+        return Finding(name="colmap", status="fail", said=said, mend="pip install pycolmap")
+    return Finding(name="colmap", status="ok", said=f"pycolmap {importlib.metadata.version('pycolmap')}")
 
 
 def _extra(extra: str, package: str, use: str) -> Finding:

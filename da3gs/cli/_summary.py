@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from da3gs.cli.refine import refinement_lines
@@ -21,6 +23,8 @@ def summary(scene: Scene, output: Path, report: CheckReport, seconds: dict[str, 
         "model": record["model"]["name"],
         "licence": record["model"]["licence"],
         "poses": record["poses"]["source"],
+        "cameras": record["poses"]["cameras"],
+        "dropped": dict(Counter(item["reason"] for item in record["views"]["dropped"])),
         "metric": record["frame"]["metric"],
         "psnr_input": record["psnr"]["input_mean"],
         "psnr_holdout": record["psnr"]["holdout_mean"],
@@ -39,7 +43,9 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
         f"{facts['scene']}: {facts['splats']:,} splats from {facts['views']} photos{spell_input(record['input'])}",
         f"  model    {facts['model']} ({facts['licence']}), {facts['poses']} cameras",
     ]
-    if residual := record["poses"].get("residual"):
+    if line := camera_line(record):
+        lines.append(line)
+    elif residual := record["poses"].get("residual"):
         lines.append(f"  cameras  predicted against given: {spell_figures(residual)}")
     if focal := record["poses"].get("focal"):
         about = f"predicted {focal['percent']:+.1f} % from the {focal['source'] or 'given'} focal length"
@@ -62,13 +68,27 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
             f"at a price of {budget['psnr_price']:.2f} dB at the photos"
         )
     if facts["poses"] in ("predicted", "rays") and facts["psnr_input"] < DOUBTFUL:
-        lines.append("  advice   the predicted cameras do not fit together well: try --poses colmap, or a larger model")
+        lines.append(
+            "  advice   the predicted cameras do not fit together well: leave --poses out, or try a larger model"
+        )
     check = facts["check"]
     against = check["psnr_file_vs_memory"]
     figure = "nothing to compare with" if against is None else f"{against:.1f} dB between file and memory"
     lines.append(f"  check    {'passed' if check['passed'] else 'FAILED'}, {figure}")
     lines.append(f"  {facts['seconds']['total']:.1f} s, at most {facts['peak_memory_mb'] / 1000:.1f} GB of memory")
     return lines
+
+
+def camera_line(record: dict[str, Any]) -> str | None:
+    """How the cameras were found, where they were searched for; None where they were not."""
+    cameras = record["poses"].get("cameras") or []
+    ways = Counter(camera["placed"] for camera in cameras)
+    errors = [c["reprojection_error"] for c in cameras if c["reprojection_error"] is not None]
+    if not errors:
+        return None
+    words = ", ".join(f"{count} by {_WAYS[way]}" for way, count in ways.most_common())
+    fewest = min(c["inliers"] for c in cameras if c["inliers"] is not None)
+    return f"  cameras  {words}; {fmean(errors):.2f} px off on average, at least {fewest:,} points each"
 
 
 def left_out_lines(dropped: list[dict[str, Any]]) -> list[str]:
@@ -87,6 +107,12 @@ DOUBTFUL = 24.0
 """dB at the photos themselves: splats that stand where they belong show their own photos better than this."""
 SHOWN = 4
 """Names in a line of photos left out; scene.json has them all."""
+_WAYS = {
+    "given": "the input",
+    "sfm": "structure-from-motion",
+    "depth_prior": "structure-from-motion with depth as a prior",
+    "predicted": "the network",
+}
 _INPUTS = {
     "photos": "",
     "transforms": " of a transforms.json",

@@ -36,10 +36,11 @@ class Reconstruct(Command):
     model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
     """A name of `da3gs models`, a file, or an official checkpoint folder."""
     poses: Literal["auto", "given", "predicted", "rays", "colmap"] = "auto"
-    """Where the cameras come from; auto takes those of the input if it has any. rays: from the ray maps. colmap: by
-    structure-from-motion, slower and exact where photos overlap well."""
+    """Where the cameras come from; auto: those of the input if it has any, else those of the model if they are good,
+    else structure-from-motion in the best way that holds. predicted, rays: the model's, or those of its ray maps.
+    colmap: structure-from-motion and nothing else."""
     shared_focal: Switch = False
-    """With --poses colmap: one camera took all photos."""
+    """One camera took all photos, at one focal length."""
     splats: Literal["auto", "head", "depth"] = "auto"
     """From the model's splat head, or one Gaussian a pixel from its depth; auto: the head where there is one, but with
     the bundled model, or one that you trained, those from depth wherever the photos agree on it."""

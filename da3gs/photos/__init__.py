@@ -7,4 +7,5 @@ from da3gs.photos.records import Kind as Kind
 from da3gs.photos.records import LoadedPhotos as LoadedPhotos
 from da3gs.photos.records import Original as Original
 from da3gs.photos.records import Photo as Photo
+from da3gs.photos.records import Placement as Placement
 from da3gs.photos.records import SparsePoints as SparsePoints

@@ -78,6 +78,7 @@ def load_photos(
     *,
     resolution: int = 504,
     views: int | None = None,
+    unposed_views: int | None = None,
     fps: float | None = None,
     undistort: bool = True,
     masks: Path | None = None,
@@ -94,6 +95,7 @@ def load_photos(
         source: a path, or several paths of photos.
         resolution: long side in pixels.
         views: how many photos at most; spread by the cameras' positions where they are given, else evenly.
+        unposed_views: the same of photos without given poses, where it is not ``views``.
         fps: of a video, how many frames a second to take the sharpest of (2 where neither this nor ``views`` is given).
         undistort: whether to undo lens distortion; without it distorted photos keep the given intrinsics.
         masks: a folder of masks named like the photos, white where pixels are wanted.
@@ -113,12 +115,14 @@ def load_photos(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
-        collection = collected(paths, views=views, fps=fps, progress=progress)
+        unposed = views if unposed_views is None else unposed_views
+        collection = collected(paths, views=unposed, fps=fps, progress=progress)
         if masks is not None:
             collection = _with_masks(collection, masks)
         return _loaded(
-            collection, resolution=resolution, views=views, undistort=undistort, panoramas=panoramas, progress=progress
-        )
+            collection, resolution=resolution, views=(views, unposed), undistort=undistort, panoramas=panoramas,
+            progress=progress,
+        )  # fmt: skip
 
 
 def _with_masks(collection: Collection, folder: Path) -> Collection:
@@ -141,17 +145,19 @@ def _loaded(
     collection: Collection,
     *,
     resolution: int,
-    views: int | None,
+    views: tuple[int | None, int | None],
     undistort: bool,
     panoramas: Panoramas,
     progress: Progress,
 ) -> LoadedPhotos:
+    """The photos of a collection; at most so many with given poses, and so many without."""
     dropped = list(collection.dropped)
     candidates, largest = _with_good_headers(collection.candidates, dropped, panoramas)
+    most = views[0] if all(c.cam_to_world is not None for c in candidates) else views[1]
     workers = 1 if largest > _BIG_PHOTO else min(_PARALLEL, os.cpu_count() or 1)
     done: dict[int, _Used] = {}
     while True:
-        chosen = picked(candidates, views)
+        chosen = picked(candidates, most)
         todo = [c for c in chosen if c.index not in done]
         failed: set[int] = set()
         for number, (candidate, result) in enumerate(_read(todo, resolution, undistort, workers)):
@@ -169,7 +175,7 @@ def _loaded(
         raise InputError(f"{collection.title} holds no photo that can be used{first}")
     kept = {c.index for c in chosen}
     dropped += [
-        Dropped(name=shown(c.path.name), reason=f"is not among the {views} that cover the scene best")
+        Dropped(name=shown(c.path.name), reason=f"is not among the {most} that cover the scene best")
         for c in candidates
         if c.index not in kept
     ]

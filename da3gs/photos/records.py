@@ -37,6 +37,18 @@ class Original:
     """In pixels of this size, float64; None where nothing is known."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """How a photo came by its camera, and how well the camera fits."""
+
+    placed: Literal["given", "sfm", "depth_prior", "predicted"]
+    """By the input, by structure-from-motion, by depth that a network told, or by the network alone."""
+    inliers: int | None = None
+    """How many of its features show a point of the scene where the camera says; None: none were looked for."""
+    reprojection_error: float | None = None
+    """Mean distance from those features to where the points project, in pixels of a long side of at most 1600."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Photo:
     """One photo that is used, and how to get at it again."""
@@ -63,6 +75,8 @@ class Photo:
     """In pixels of ``original()``, float64."""
     read: Callable[[], Original]
     """Reads and decodes the file again."""
+    placement: Placement | None = None
+    """Of a camera that was estimated from the photos; None: it is given, or not known yet."""
 
     def original(self) -> UInt8[np.ndarray, "H W 3"]:
         """The photo at its full size, upright and undistorted, read again; ``original_intrinsics`` fit it."""
@@ -102,3 +116,8 @@ class LoadedPhotos:
     """The views' intrinsics in float64; NaN where nothing is known."""
     _holder: Any = None
     """Keeps the folder that a zip was unpacked to; it goes when the last photo goes."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the cameras were estimated from the photos, so that there is no caller's frame."""
+        return self.views.cameras is not None and any(photo.placement is not None for photo in self.photos)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from da3gs.cameras import Cameras
 from da3gs.formats.lens import Lens
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.photos.records import Dropped, LoadedPhotos, Original, SparsePoints
+from da3gs.photos.records import Dropped, LoadedPhotos, Original, Placement, SparsePoints
 from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
 from da3gs.photos.undistort import undistorted
 from da3gs.views import Views
@@ -24,6 +24,7 @@ def reposed(
     keep: Sequence[int],
     lenses: Sequence[Lens],
     cam_to_world: Float[np.ndarray, "V 4 4"],
+    placements: Sequence[Placement],
     *,
     points: SparsePoints,
     dropped: Sequence[Dropped],
@@ -36,12 +37,13 @@ def reposed(
         keep: positions of those that stay, ascending.
         lenses: a camera for each of them; the size may differ, the shape may not.
         cam_to_world: their poses, OpenCV axes.
+        placements: how each of them came by its camera.
         points: in the same world.
         dropped: those that do not stay, with reasons.
         resolution: long side in pixels.
     """
     used, images, masks, intrinsics = [], [], [], []
-    for position, lens in zip(keep, lenses, strict=True):
+    for position, lens, placement in zip(keep, lenses, placements, strict=True):
         photo = photos.photos[position]
         read = functools.partial(_read_undistorted, photo.read, lens)
         original = read()
@@ -61,6 +63,7 @@ def reposed(
                 focal_source="given",
                 original_intrinsics=original.intrinsics,
                 read=read,
+                placement=placement,
             )
         )
     height, width = max(image.shape[0] for image in images), max(image.shape[1] for image in images)

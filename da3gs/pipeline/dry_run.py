@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from da3gs.photos import load_photos
+from da3gs.pipeline.camera_source import camera_source
 from da3gs.pipeline.memory_estimate import predicted_peak
 from da3gs.pipeline.model_loading import loaded_model
 from da3gs.pipeline.predict import refuse_impossible
@@ -32,7 +33,7 @@ def plan(
         source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder, panoramas=settings.panoramas
     )
     context, held = split_holdout(settings.holdout, photos.views.names)
-    given = photos.views.cameras is not None and settings.poses in ("auto", "given")
+    source = camera_source(settings, card, posed=photos.views.cameras is not None)
     refuse_impossible(ready.network, photos.views[context], settings)
     height, width = photos.views.height, photos.views.width
     peak = predicted_peak(
@@ -45,7 +46,9 @@ def plan(
         "holdout": [photos.views.names[i] for i in held],
         "dropped": [f"{photo.name} {photo.reason}" for photo in photos.dropped],
         "size": f"{width}x{height}",
-        "poses": "given" if given else settings.poses if settings.poses in ("rays", "colmap") else "predicted",
+        "poses": {"given": "given", "photos": "colmap", "network": "rays" if settings.poses == "rays" else "predicted"}[
+            source
+        ],
         "model": card.name,
         "licence": card.licence,
         "device": str(next(ready.network.parameters()).device),

@@ -69,6 +69,7 @@ def card_of(network: nn.Module, source: str | Path | None) -> ModelCard:
         heads=_heads(network, known),
         resolution=_number(told.get("resolution"), known.resolution if known else 504, least=56),
         views=_number(told.get("views"), known.views if known else 8, least=1),
+        trusted_cameras=told.get("trusted_cameras") is True if told else known is not None and known.trusted_cameras,
     )
 
 

@@ -28,6 +28,7 @@ from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
+from da3gs.pipeline.camera_source import camera_source, with_cameras
 from da3gs.pipeline.memory_estimate import tight_memory, what_fits, within_memory
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.predict import predict, predicted_cameras
@@ -37,7 +38,7 @@ from da3gs.pipeline.scene_record import Scores, scene_record
 from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.poses.pose_alignment import similarity_between
-from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS, structure_from_motion
+from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
 from da3gs.poses.world_frame import Up, upright_frame
 from da3gs.prediction import Placed
 from da3gs.rendering.photo_psnr import photo_psnr
@@ -133,13 +134,20 @@ def reconstruct(
     with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         loaded = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
-        split = split_holdout(settings.holdout, loaded.views.names)
+        split = split_of(loaded, settings)
         everything, offset = _near_origin(loaded)
         with watch("network"), tight_memory():
             result, everyone = _predicted_in_memory(ready.network, everything, split, settings, progress)
         card = ready.card
         del ready  # weights that nobody else holds go
         return _reconstruct(card, loaded, everything, offset, split, result, everyone, settings, watch, progress)
+
+
+def split_of(photos: LoadedPhotos, settings: Settings) -> tuple[list[int], list[int]]:
+    """Positions of the context views and of the held-out ones; a photo that was left alone is context."""
+    first = photos.photos[0].placement
+    alone = len(photos.photos) == 1 and first is not None and first.placed == "predicted"
+    return ([0], []) if alone else split_holdout(settings.holdout, photos.views.names)
 
 
 def _predicted_in_memory(
@@ -164,29 +172,26 @@ def _photos(
     watch: Stopwatch,
     progress: Progress,
 ) -> LoadedPhotos:
-    """What there is to reconstruct from, with the cameras of structure-from-motion where they are asked for."""
+    """What there is to reconstruct from, with cameras estimated from the photos where no better ones are known."""
     if isinstance(source, LoadedPhotos):
         return source
     with watch("photos"):
         card = ready.card
         long_side = card.resolution if settings.resolution == "auto" else settings.resolution
         wanted = card.views if settings.views == "auto" else settings.views
-        motion = settings.poses == "colmap"
+        search = camera_source(settings, card, posed=False) == "photos"
         photos = load_photos(
             source,
             resolution=long_side,
-            views=max(wanted, MOST_PHOTOS) if motion else wanted,
-            fps=settings.fps or VIDEO_FPS if motion else settings.fps,
+            views=max(wanted, MOST_PHOTOS) if settings.poses == "colmap" else wanted,
+            unposed_views=max(wanted, MOST_PHOTOS) if search else wanted,
+            fps=settings.fps or VIDEO_FPS if search else settings.fps,
             masks=masks,
             panoramas=settings.panoramas,
             progress=progress,
         )
-    if motion:
-        with watch("structure from motion"):
-            photos = structure_from_motion(
-                photos, resolution=long_side, views=wanted, shared_focal=settings.shared_focal, up=settings.up,
-                seed=settings.seed, progress=progress,
-            )  # fmt: skip
+    with watch("cameras"):
+        photos = with_cameras(photos, ready, settings, progress)
     if settings.upstream:
         if settings.images == "original" and len(set(photos.views.sizes)) > 1:
             raise InputError(
@@ -233,7 +238,7 @@ def _reconstruct(
             sharp = sharp_photos(photos.photos, context)
             result, alignment = honest_depth(result, views, points, sharp=sharp, seed=settings.seed)
             progress("fitting depth to the photos", 1, 1)
-    if result.poses == "given" and settings.metric == "on":
+    if result.poses == "given" and (settings.metric == "on" or (photos.estimated and settings.metric == "auto")):
         result = result.in_metres()
     with watch("splats"), tight_memory():
         if settings.splats == "auto" and card.by_photos and not settings.upstream:
@@ -245,7 +250,7 @@ def _reconstruct(
     gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
     del kept
     with watch("score"):
-        scores = _scores(gaussians, everything, everyone, split, result, settings, progress)
+        scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
     given = photos.cam_to_world_given if result.poses == "given" else None
     if given is not None and result.resized != 1:  # metres were asked for
         given = _resized(given, result.resized)
@@ -275,6 +280,8 @@ def _scores(
     result: Placed,
     settings: Settings,
     progress: Progress,
+    *,
+    estimated: bool,
 ) -> Scores:
     """PSNR at the photos, and at those held out."""
     context, held = split
@@ -284,6 +291,7 @@ def _scores(
         return scores
     progress("scoring held-out photos", 0, 1)
     cameras, source = _held_cameras(everything, everyone, context, held, result)
+    source = "aligned" if estimated else source
     return dataclasses.replace(scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source)
 
 

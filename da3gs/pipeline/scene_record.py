@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from da3gs import __version__
 from da3gs.checkpoints import ModelCard
-from da3gs.photos import LoadedPhotos
+from da3gs.photos import LoadedPhotos, Placement
 from da3gs.pipeline.settings import Settings
 from da3gs.prediction import Placed
 
@@ -40,8 +40,7 @@ def scene_record(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The content of scene.json: where everything came from and how good it is."""
-    motion = settings.poses == "colmap"
-    given = result.poses == "given" and not motion
+    given = result.poses == "given" and not photos.estimated
     unit = "metre" if result.metric else "given" if given else "arbitrary"
     origin, up = ("given", "given") if given else ("first view", settings.up)
     if settings.upstream and not given:
@@ -62,7 +61,8 @@ def scene_record(
             "given_times": result.resized,
         },
         "poses": {
-            "source": "colmap" if motion else result.poses,
+            "source": "colmap" if photos.estimated else result.poses,
+            "cameras": [_camera(photos, index, result) for index in sorted([*context, *held])],
             "residual": None if result.residual is None else result.residual.as_dict(),
             "focal": _focal(photos, context, result),
         },
@@ -102,6 +102,13 @@ def peak_memory_mb() -> float:
 def _photo(photos: LoadedPhotos, index: int, role: str) -> dict[str, Any]:
     photo = photos.photos[index]
     return {"name": photo.name, "file": photo.file, "sha256": photo.sha256, "role": role}
+
+
+def _camera(photos: LoadedPhotos, index: int, result: Placed) -> dict[str, Any]:
+    """How a photo came by its camera."""
+    photo = photos.photos[index]
+    how = photo.placement or Placement(placed="given" if result.poses == "given" else "predicted")
+    return {"photo": photo.name, **dataclasses.asdict(how)}
 
 
 def _rounded(value: float) -> float:

@@ -63,8 +63,8 @@ class Settings:
             raise InputError(f"--resolution is a long side from 56 to 4096 pixels or auto, got {self.resolution}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
-        if self.shared_focal and self.poses != "colmap":
-            raise InputError(f"--shared-focal goes with --poses colmap, got --poses {self.poses}")
+        if self.shared_focal and self.poses not in ("auto", "colmap"):
+            raise InputError(f"--shared-focal goes with --poses auto or colmap, got --poses {self.poses}")
         if not 0 <= self.refine <= 86_400:
             raise InputError(f"--refine is a number of seconds from 0 (off) to 86400, got {self.refine:g}")
         check_budget(self.budget, self.max_mb)

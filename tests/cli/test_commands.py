@@ -44,13 +44,17 @@ def test_reconstruct_keeps_the_contract(
     photos: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     facts = run_json(
-        capfd, "reconstruct", photos, "--model", model, "-o", tmp_path / "s", "--holdout", "every:3", *TINY
-    )
+        capfd, "reconstruct", photos, "--model", model, "-o", tmp_path / "s", "--holdout", "every:3",
+        "--poses", "predicted", *TINY,
+    )  # fmt: skip
     assert facts["scene"] == str(tmp_path / "s")
     assert facts["views"] == 2
     assert facts["splats"] > 1000
     assert facts["licence"] == "Apache-2.0"
     assert facts["poses"] == "predicted"
+    unknown = {"placed": "predicted", "inliers": None, "reprojection_error": None}
+    assert facts["cameras"] == [{"photo": name, **unknown} for name in ("a", "b", "c")]
+    assert facts["dropped"] == {}
     assert facts["holdout_poses"] == "aligned"
     assert facts["psnr_holdout"] > 5
     assert facts["check"]["passed"] is True
@@ -60,6 +64,19 @@ def test_reconstruct_keeps_the_contract(
     assert {"model", "psnr_input"} <= set(facts)
     names = {path.name for path in (tmp_path / "s").iterdir()}
     assert {"scene.json", "scene.ply", "transforms.json", "cameras.json", "reference.npz", "preview.png"} <= names
+
+
+def test_photos_that_nothing_ties_become_a_scene_of_one(
+    photos: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facts = run_json(
+        capfd, "reconstruct", photos, "--model", model, "-o", tmp_path / "s", "--holdout", "every:3", *TINY
+    )
+    assert facts["views"] == 1
+    assert [camera["placed"] for camera in facts["cameras"]] == ["predicted"]
+    assert facts["dropped"] == {"nothing ties it to the photo that is shown, which stands alone": 2}
+    assert facts["psnr_holdout"] is None
+    assert facts["check"]["passed"] is True
 
 
 def test_reconstruct_without_output_takes_the_next_name(

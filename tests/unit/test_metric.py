@@ -213,9 +213,9 @@ def test_the_focal_residual_is_recorded_and_printed(tmp_path: Path) -> None:
     lines = summary_lines(scene, facts)
     assert any("predicted -10.0 % from the given focal length" in line for line in lines)
     poor = summary_lines(scene, facts | {"psnr_input": 14.0})
-    assert [line for line in poor if "--poses colmap" in line]
+    assert [line for line in poor if "leave --poses out" in line]
     fine = summary_lines(scene, facts | {"psnr_input": 30.0})
-    assert not [line for line in fine if "--poses colmap" in line]
+    assert not [line for line in fine if "leave --poses out" in line]
 
 
 def test_no_residual_where_nothing_is_known() -> None:
@@ -294,7 +294,9 @@ def test_sky_of_a_head_goes_to_the_shell_too(tmp_path: Path) -> None:
 def test_a_network_without_sky_has_no_shell(tmp_path: Path) -> None:
     network = TruthNetwork(VIEWS, DEPTH, similarity(1.0, 1))
     folder = write_photos(VIEWS, tmp_path / "photos")
-    plain, shell = (reconstruct(folder, model=network, resolution=112, sky=sky) for sky in ("drop", "shell"))
+    plain, shell = (
+        reconstruct(folder, model=network, resolution=112, sky=sky, poses="predicted") for sky in ("drop", "shell")
+    )
     assert torch.equal(plain.gaussians.means, shell.gaussians.means)
 
 

@@ -28,7 +28,7 @@ NETWORK = TruthNetwork(VIEWS, DEPTH, similarity(0.37, 1))
 
 
 def test_unposed_photos_become_an_upright_scene_of_median_depth_one(tmp_path):
-    scene = reconstruct(write_photos(VIEWS, tmp_path / "photos"), model=NETWORK, resolution=112)
+    scene = reconstruct(write_photos(VIEWS, tmp_path / "photos"), model=NETWORK, resolution=112, poses="predicted")
     assert scene.record["poses"]["source"] == "predicted"
     assert scene.record["input"] == "folder"
     torch.testing.assert_close(scene.cameras.centers[0], torch.zeros(3), atol=1e-5, rtol=0)
@@ -43,7 +43,7 @@ def test_unposed_photos_become_an_upright_scene_of_median_depth_one(tmp_path):
 def test_held_out_photos_are_kept_from_the_model_and_scored(tmp_path):
     """The plane fills every view, so that a held-out photo is shown whole: only the pipeline could spoil it."""
     folder = write_photos(VIEWS, tmp_path / "photos")
-    scene = reconstruct(folder, model=NETWORK, resolution=112, holdout="photo_2")
+    scene = reconstruct(folder, model=NETWORK, resolution=112, holdout="photo_2", poses="predicted")
     assert scene.views.names == ("photo_0", "photo_1", "photo_3", "photo_4")
     assert scene.record["psnr"]["holdout_poses"] == "aligned"
     assert scene.record["psnr"]["holdout_mean"] > 28
@@ -78,7 +78,7 @@ def test_a_world_far_from_the_origin_keeps_its_detail(tmp_path):
 
 
 def test_the_scene_folder_survives_a_round_trip(tmp_path):
-    scene = reconstruct(write_photos(VIEWS, tmp_path / "photos"), model=NETWORK, resolution=112)
+    scene = reconstruct(write_photos(VIEWS, tmp_path / "photos"), model=NETWORK, resolution=112, poses="predicted")
     scene.save(tmp_path / "out.scene")
     back = da3gs.load_scene(tmp_path / "out.scene")
     torch.testing.assert_close(back.gaussians.means, scene.gaussians.means, rtol=0, atol=0)
@@ -88,7 +88,7 @@ def test_the_scene_folder_survives_a_round_trip(tmp_path):
 
 def test_the_same_input_gives_the_same_splats(tmp_path):
     folder = write_photos(VIEWS, tmp_path / "photos")
-    first, second = (reconstruct(folder, model=NETWORK, resolution=112).gaussians for _ in range(2))
+    first, second = (reconstruct(folder, model=NETWORK, resolution=112, poses="predicted").gaussians for _ in range(2))
     for name in ("means", "scales", "quaternions", "opacities", "harmonics"):
         assert torch.equal(getattr(first, name), getattr(second, name))
 

@@ -9,13 +9,12 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.formats.lens import Lens
-from da3gs.photos import SparsePoints, load_photos
+from da3gs.photos import Placement, SparsePoints, load_photos
 from da3gs.photos.reposed import reposed
 from da3gs.pipeline.settings import Settings
 from da3gs.poses.pose_alignment import pose_residual
 from da3gs.poses.structure_from_motion import structure_from_motion
 
-pytest.importorskip("pycolmap")
 DATA = Path("../shared/data")
 
 
@@ -43,7 +42,7 @@ def test_one_photo_and_shared_focal_of_two_sizes_are_refused(tmp_path):
     with pytest.raises(InputError, match="2 different sizes"):
         structure_from_motion(load_photos(folder, resolution=112), resolution=112, views=8, shared_focal=True)
     with pytest.raises(InputError, match="--shared-focal"):
-        Settings(shared_focal=True)
+        Settings(shared_focal=True, poses="predicted")
 
 
 def test_found_cameras_become_given_ones(tmp_path):
@@ -56,7 +55,10 @@ def test_found_cameras_become_given_ones(tmp_path):
     poses = np.stack([np.eye(4), np.eye(4)])
     poses[1, 0, 3] = 2.0
     points = SparsePoints(positions=np.zeros((1, 3)), colors=np.zeros((1, 3), np.uint8), errors=np.zeros(1))
-    found = reposed(photos, [0, 2], [plain, lens], poses, points=points, dropped=(), resolution=112)
+    how = (Placement(placed="sfm"), Placement(placed="depth_prior"))
+    found = reposed(photos, [0, 2], [plain, lens], poses, how, points=points, dropped=(), resolution=112)
+    assert found.estimated
+    assert found.photos[1].placement == how[1]
     assert found.views.names == ("0", "2")
     assert found.views.cameras is not None
     torch.testing.assert_close(found.views.cameras.centers, torch.tensor([[0.0, 0, 0], [2, 0, 0]]))

@@ -1,0 +1,92 @@
+"""Sparse mapping: cameras and points from verified matches, one photo after another and all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from da3gs._progress import Progress
+from da3gs.poses.camera_estimate import CameraEstimate, estimate_of
+from da3gs.poses.feature_database import FeatureDatabase, threads
+
+LEAST_POINTS = 20
+"""Fewer points carry no model."""
+_SMALLEST_MODEL = 2
+_USUAL: dict[str, Any] = {}
+_LENIENT = {"init_min_num_inliers": 50, "init_min_tri_angle": 8.0, "abs_pose_min_num_inliers": 20}
+_DESPERATE = {
+    "init_min_num_inliers": 25, "init_min_tri_angle": 3.0, "abs_pose_min_num_inliers": 12,
+    "abs_pose_min_inlier_ratio": 0.15, "init_max_forward_motion": 1.0,
+}  # fmt: skip
+
+
+def best_mapping(
+    database: FeatureDatabase, *, two_view_tracks: bool, progress: Progress, before: CameraEstimate | None = None
+) -> CameraEstimate | None:
+    """The estimate of most photos: by the incremental mapper, the global one, and the incremental one with ever lower
+    thresholds; each only where photos are missing. None: not even two photos.
+
+    Args:
+        database: with verified matches.
+        two_view_tracks: whether points that only two photos show count.
+        progress: told how many photos are placed.
+        before: what is known already; returned where nothing is better.
+    """
+    best, total = before, len(database)
+    for number, mapper in enumerate((_USUAL, None, _LENIENT, _DESPERATE)):
+        if mapper is None:
+            found = _mapped_globally(database, two_view_tracks)
+        else:
+            found = _mapped_incrementally(database, mapper, two_view_tracks, number, progress)
+        for model in found:
+            estimate = estimate_of(model)
+            carried = len(estimate) >= _SMALLEST_MODEL and len(estimate.points) >= LEAST_POINTS
+            if carried and (best is None or estimate.rank > best.rank):
+                best = estimate
+        if best is not None and len(best) == total:
+            break
+    return best
+
+
+def _mapped_incrementally(
+    database: FeatureDatabase, thresholds: dict[str, Any], two_view_tracks: bool, number: int, progress: Progress
+) -> list[Any]:
+    """Models of COLMAP's incremental mapper."""
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed, options.num_threads = (database.seed + number) % 2**31, threads()
+    options.min_model_size, options.max_num_models = _SMALLEST_MODEL, 5
+    options.triangulation.ignore_two_view_tracks = not two_view_tracks
+    for name, value in thresholds.items():
+        setattr(options.mapper, name, value)
+    placed, total = 0, len(database)
+
+    def count() -> None:
+        """One more photo is placed."""
+        nonlocal placed
+        placed += 1
+        progress("placing photos", min(placed, total), total)
+
+    progress("placing photos", 0, total)
+    target = database.folder / "incremental"
+    target.mkdir(exist_ok=True)
+    models = pycolmap.incremental_mapping(
+        database.path, database.images, target, options=options, next_image_callback=count
+    )
+    return [models[key] for key in sorted(models)]
+
+
+def _mapped_globally(database: FeatureDatabase, two_view_tracks: bool) -> list[Any]:
+    """Models of COLMAP's global mapper (GLOMAP)."""
+    import pycolmap
+
+    options = pycolmap.GlobalPipelineOptions()
+    seed = database.seed % 2**31
+    options.random_seed, options.num_threads, options.min_model_size = seed, threads(), _SMALLEST_MODEL
+    options.mapper.random_seed = options.mapper.rotation_averaging.random_seed = seed
+    options.mapper.global_positioning.random_seed = options.mapper.retriangulation.random_seed = seed
+    options.mapper.retriangulation.ignore_two_view_tracks = not two_view_tracks
+    target = database.folder / "global"
+    target.mkdir(exist_ok=True)
+    models = pycolmap.global_mapping(database.path, database.images, target, options=options)
+    return [models[key] for key in sorted(models)]

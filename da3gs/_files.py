@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from da3gs.errors import InputError
 SCENE_FORMAT = "da3gs scene"
 """What scene.json says of itself under ``format``."""
 
+
+OpenBytes = BinaryIO | io.BytesIO
+"""A file open for reading bytes, or bytes in memory in its place."""
 
 _ASIDE = ".aside"
 """Where a folder that is being replaced waits, within the temporary one."""

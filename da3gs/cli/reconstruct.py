@@ -52,6 +52,8 @@ class Reconstruct(Command):
     """Long side in pixels; auto: the model's own."""
     masks: Annotated[str | None, option("DIR", hint="")] = None
     """Pictures by the photos' names, white where a pixel is to be kept."""
+    invert_masks: Switch = False
+    """The masks are white where a pixel is not to be kept."""
     panoramas: Literal["auto", "always", "never"] = "auto"
     """Which photos are 360-degree panoramas and become six views each: auto: those that say so (360-degree cameras
     write it); always: every photo twice as wide as high."""
@@ -121,6 +123,7 @@ class Reconstruct(Command):
             "fps": self.fps,
             "resolution": number_or_auto("--resolution", self.resolution),
             "masks": self.masks,
+            "invert_masks": self.invert_masks,
             "panoramas": self.panoramas,
             "metric": self.metric,
             "sky": self.sky,

@@ -15,9 +15,9 @@ from da3gs.errors import InputError
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.photos.candidates import Candidate, Collection, read_original
 from da3gs.photos.dl3dv import PosedScenes, open_dl3dv
-from da3gs.photos.images import Unreadable
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
+from da3gs.photos.records import Unreadable
 
 _MANY = 10_000
 _DEEPEST = 3

@@ -18,8 +18,9 @@ from da3gs.formats import load_gaussians
 from da3gs.formats.transforms import load_transforms
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.photos.images import Unreadable, read_picture
+from da3gs.photos.images import read_picture
 from da3gs.photos.naming import shown
+from da3gs.photos.records import Unreadable
 from da3gs.rendering import render
 
 

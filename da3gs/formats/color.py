@@ -1,29 +1,76 @@
-"""Colours of other standards turned into sRGB: wide primaries, and the HLG and PQ curves of HDR video and photos.
+"""Colours of other standards turned into sRGB: wide primaries, gamma, and the HLG and PQ curves of HDR.
 
 Light is relative to diffuse white (203 nits in HDR, ITU-R BT.2408): 1 is a sheet of white paper, highlights lie above.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, assert_never
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
-Primaries = Literal["bt709", "bt2020", "p3"]
-"""Which red, green and blue the numbers mean; all three with the white point D65."""
-Transfer = Literal["srgb", "bt709", "hlg", "pq"]
+Primaries = Literal["bt709", "bt2020", "p3", "adobe"]
+"""Which red, green and blue the numbers mean; all of them with the white point D65."""
+Transfer = Literal["srgb", "bt709", "linear", "hlg", "pq"]
 """How light became numbers. BT.709 video counts as sRGB, as every player and every photo tool takes it."""
 
-_CHROMATICITIES = {
+_CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {
     "bt709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    "adobe": ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)),
 }
+_NUMBERED_PRIMARIES: dict[int, Primaries] = {9: "bt2020", 11: "p3", 12: "p3"}
+_NUMBERED_TRANSFERS: dict[int, Transfer | float] = {4: 2.2, 5: 2.8, 8: "linear", 13: "srgb", 16: "pq", 18: "hlg"}
 _WHITE = (0.3127, 0.3290)
 _KNEE = 0.6
 _HDR_WHITE_NITS = 203.0
 _PEAK_NITS = 1000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ColorTags:
+    """What a file says of its numbers, in whatever way its container says it."""
+
+    primaries: Primaries = "bt709"
+    """Red, green and blue."""
+    transfer: Transfer | float = "srgb"
+    """The curve, or the exponent that turns numbers into light."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the numbers are sRGB as they stand."""
+        return self.primaries == "bt709" and self.transfer in ("srgb", "bt709")
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the numbers hold light above that of white paper."""
+        return self.transfer in ("pq", "hlg")
+
+
+ADOBE_RGB = ColorTags(primaries="adobe", transfer=563 / 256)
+"""Adobe RGB (1998), which cameras name in EXIF alone."""
+
+
+def numbered(primaries: int, transfer: int) -> ColorTags:
+    """The tags of code points of ITU-T H.273 (video, cICP, nclx); unknown and unspecified ones count as BT.709's.
+
+    >>> numbered(9, 16)
+    ColorTags(primaries='bt2020', transfer='pq')
+    """
+    return ColorTags(
+        primaries=_NUMBERED_PRIMARIES.get(primaries, "bt709"), transfer=_NUMBERED_TRANSFERS.get(transfer, "bt709")
+    )
+
+
+def nearest_primaries(chromaticities: tuple[float, ...]) -> Primaries | None:
+    """The primaries that lie within 0.01 of six numbers: x and y of red, green and blue."""
+    for name, known in _CHROMATICITIES.items():
+        if np.abs(np.ravel(known) - chromaticities).max() <= 0.01:
+            return name
+    return None
 
 
 def primaries_to_xyz(primaries: Primaries) -> Float[np.ndarray, "3 3"]:
@@ -85,20 +132,43 @@ def tone_mapped(light: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*sha
 
 
 def to_srgb(
-    values: Float[np.ndarray, "H W 3"], *, primaries: Primaries, transfer: Transfer
+    values: Shaped[np.ndarray, "H W 3"], *, primaries: Primaries = "bt709", transfer: Transfer | float = "srgb"
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """An sRGB picture of numbers in [0, 1] of another standard; sRGB and BT.709 numbers stay as they are."""
-    match transfer:
+    """An sRGB picture of numbers of another standard: uint8 or uint16 from the type's 0 to its largest, floats 0 to 1.
+
+    Rows are converted a few at a time, so that a large picture takes little more room than it has.
+    """
+    tags = ColorTags(primaries=primaries, transfer=transfer)
+    if tags.plain and values.dtype == np.uint8:
+        return values
+    full = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+    result = np.empty(values.shape, np.uint8)
+    step = max(1, _BLOCK_PIXELS // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        block = values[start : start + step].astype(np.float32) / np.float32(full)
+        result[start : start + step] = (_srgb_numbers(block, tags) * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    return result
+
+
+_BLOCK_PIXELS = 1 << 18
+
+
+def _srgb_numbers(values: Float[np.ndarray, "H W 3"], tags: ColorTags) -> Float[np.ndarray, "H W 3"]:
+    if tags.plain:
+        return values
+    match tags.transfer:
         case "hlg":
             light = tone_mapped(decode_hlg(values))
         case "pq":
             light = tone_mapped(decode_pq(values))
         case "srgb" | "bt709":
-            if primaries == "bt709":
-                return (values * 255 + 0.5).clip(0, 255).astype(np.uint8)
             light = decode_srgb(values)
+        case "linear":
+            light = values
+        case float() | int():
+            light = np.clip(values, 0, 1) ** np.float32(tags.transfer)
         case _:
-            assert_never(transfer)
-    if primaries != "bt709":
-        light = light @ to_bt709(primaries).T.astype(values.dtype)
-    return (encode_srgb(np.clip(light, 0, 1)) * 255 + 0.5).clip(0, 255).astype(np.uint8)
+            assert_never(tags.transfer)
+    if tags.primaries != "bt709":
+        light = light @ to_bt709(tags.primaries).T.astype(values.dtype)
+    return encode_srgb(np.clip(light, 0, 1))

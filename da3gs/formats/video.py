@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.formats.color import Primaries, Transfer, to_srgb
+from da3gs.formats.color import numbered, to_srgb
 
 HEAD_BYTES = 600
 CONTAINER_WORDS = "mp4, mov, mkv, webm, avi, mpegts"
@@ -44,8 +44,6 @@ _PICTURE_BRANDS = (
 _MOST_PIXELS = 250_000_000
 _JUMP = 2.0
 """Seconds from which it is quicker to jump to the next frame than to decode what lies between."""
-_PRIMARIES: dict[int, Primaries] = {9: "bt2020", 11: "p3", 12: "p3"}
-_TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
 
 def container_of(head: bytes) -> str | None:
@@ -251,9 +249,7 @@ def frame_at(path: Path, time: int) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _srgb(raw: Any) -> UInt8[np.ndarray, "H W 3"]:
-    primaries = _PRIMARIES.get(int(raw.color_primaries), "bt709")
-    transfer = _TRANSFERS.get(int(raw.color_trc), "bt709")
-    plain = primaries == "bt709" and transfer == "bt709"
+    tags = numbered(int(raw.color_primaries), int(raw.color_trc))
     is_rgb = raw.format.is_rgb
     full = (
         is_rgb or int(raw.color_range) == 2 or raw.format.name.startswith("yuvj") or raw.format.name.startswith("gray")
@@ -261,7 +257,7 @@ def _srgb(raw: Any) -> UInt8[np.ndarray, "H W 3"]:
     matrix = {1: "ITU709", 9: "BT2020", 10: "BT2020", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M"}.get(
         int(raw.colorspace), "ITU709" if max(raw.width, raw.height) >= 1280 or raw.height > 576 else "ITU601"
     )
-    deep = not plain or any(c.bits > 8 for c in raw.format.components)
+    deep = not tags.plain or any(c.bits > 8 for c in raw.format.components)
     keywords: dict[str, Any] = (
         {} if is_rgb else {"src_colorspace": matrix, "src_color_range": "JPEG" if full else "MPEG"}
     )
@@ -271,9 +267,7 @@ def _srgb(raw: Any) -> UInt8[np.ndarray, "H W 3"]:
         interpolation=_accurate(),
         **keywords,
     ).to_ndarray()
-    if not deep:
-        return picture
-    return to_srgb(picture.astype(np.float32) / 65535, primaries=primaries, transfer=transfer)
+    return to_srgb(picture, primaries=tags.primaries, transfer=tags.transfer)
 
 
 def _accurate() -> Any:

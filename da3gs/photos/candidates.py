@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from da3gs.errors import InputError
 from da3gs.formats.lens import Lens, panorama_lens
-from da3gs.photos.images import Header, Picture, Unreadable, read_header, read_mask, read_picture
+from da3gs.photos.images import Header, Picture, read_header, read_picture
+from da3gs.photos.masks import MASKED, mask_for
 from da3gs.photos.naming import shown
-from da3gs.photos.records import Dropped, Kind, Original, SparsePoints
+from da3gs.photos.records import Dropped, Kind, Original, SparsePoints, Unreadable
 from da3gs.photos.slices import Slice, sliced, slices_of
 from da3gs.photos.undistort import undistorted
 
@@ -37,6 +38,8 @@ class Candidate:
     """The given pose, float64, OpenCV axes."""
     mask: Path | None = None
     """A mask file, white where pixels are wanted."""
+    mask_inverted: bool = False
+    """Whether the mask is white where they are not."""
     time: int | None = None
     """Of a video's frame: its time stamp in the stream's own unit."""
     part: Slice | None = None
@@ -61,7 +64,6 @@ class Collection:
     """Keeps unpacked files alive."""
 
 
-_MASKED = "is masked everywhere"
 Panoramas = Literal["auto", "always", "never"]
 """Which photos are panoramas: those that say so in their metadata, all that are twice as wide as high, none."""
 
@@ -128,11 +130,11 @@ def left_out(candidate: Candidate, problem: Unreadable) -> Dropped:
     Raises:
         InputError: the photo was asked for by name.
     """
-    if candidate.part is not None and str(problem) == _MASKED:  # the rest of the photo may not be
-        return Dropped(name=shown(candidate.name), reason=_MASKED)
+    if candidate.part is not None and problem.kind == MASKED:  # the rest of the photo may not be
+        return Dropped(name=shown(candidate.name), reason=MASKED)
     if candidate.named:
         raise InputError(f"{shown(candidate.path.name)} {problem}") from problem
-    return Dropped(name=shown(candidate.path.name), reason=str(problem))
+    return Dropped(name=shown(candidate.path.name), reason=str(problem), kind=problem.kind)
 
 
 def read_original(candidate: Candidate, *, undistort: bool = True) -> Original:
@@ -164,10 +166,11 @@ def finished_original(
     image, mask = picture.image, picture.mask
     height, width = image.shape[:2]
     if candidate.mask is not None:
-        wanted = _mask_of_size(candidate.mask, height, width)
+        turn = 1 if header is None else header.orientation
+        wanted = mask_for(candidate.mask, height, width, orientation=turn, inverted=candidate.mask_inverted)
         mask = wanted if mask is None else mask & wanted
         if not mask.any():
-            raise Unreadable(_MASKED)
+            raise Unreadable(f"{MASKED} (by its mask {shown(candidate.mask.name)} and its own transparency)", MASKED)
     if candidate.lens is None:
         return Original(image=image, mask=mask, intrinsics=_exif_intrinsics(header, height, width))
     try:
@@ -175,7 +178,7 @@ def finished_original(
         if candidate.part is not None:
             image, mask = sliced(image, mask, lens, candidate.part)
             if mask is not None and not mask.any():
-                raise Unreadable(_MASKED)
+                raise Unreadable(MASKED)
             return Original(image=image, mask=mask, intrinsics=candidate.part.intrinsics.copy())
         if not undistort:
             return Original(image=image, mask=mask, intrinsics=lens.intrinsics)
@@ -189,16 +192,3 @@ def _exif_intrinsics(header: Header | None, height: int, width: int) -> np.ndarr
     if header is None or header.focal is None:
         return None
     return np.array([[header.focal, 0, width / 2], [0, header.focal, height / 2], [0, 0, 1.0]])
-
-
-def _mask_of_size(path: Path, height: int, width: int) -> Bool[np.ndarray, "H W"]:
-    try:
-        mask = read_mask(path)
-    except Unreadable as problem:
-        raise Unreadable(f"has a mask, {shown(path.name)}, that {problem}") from problem
-    if abs(mask.shape[1] * height / (mask.shape[0] * width) - 1) > 0.01:
-        size = f"{mask.shape[1]}x{mask.shape[0]}"
-        raise Unreadable(f"has a mask, {shown(path.name)}, of another shape ({size} for {width}x{height})")
-    rows = (np.arange(height) + 0.5) * mask.shape[0] / height
-    columns = (np.arange(width) + 0.5) * mask.shape[1] / width
-    return mask[rows.astype(int)[:, None], columns.astype(int)]

@@ -9,9 +9,9 @@ from da3gs._progress import Progress
 from da3gs.errors import InputError
 from da3gs.formats.video import VideoFrame, frames_at, open_video
 from da3gs.photos.candidates import Candidate, Collection
-from da3gs.photos.images import Picture, Unreadable, check_size
+from da3gs.photos.images import Picture, check_size
 from da3gs.photos.naming import shown
-from da3gs.photos.records import Dropped
+from da3gs.photos.records import Dropped, Unreadable
 
 DEFAULT_FPS = 2.0
 MOST_FRAMES = 200

@@ -31,9 +31,10 @@ from da3gs.formats.lens import Lens, lens_of
 from da3gs.formats.torch_chunk import SCENE_KEY, ChunkScene, load_chunk
 from da3gs.formats.transforms import check_rigid, load_transforms
 from da3gs.photos.folders import stays_inside
-from da3gs.photos.images import Unreadable, decode_picture, read_header, read_picture
+from da3gs.photos.images import decode_picture, read_header, read_picture
 from da3gs.photos.naming import shown
 from da3gs.photos.posed import copies_of, portable
+from da3gs.photos.records import Unreadable
 from da3gs.photos.undistort import undistorted
 
 _PLACES = ("transforms.json", "nerfstudio/transforms.json")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
-import logging
 import math
 import re
 import stat
@@ -20,26 +20,25 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from da3gs._files import OpenBytes
 from da3gs.errors import InputError
-from da3gs.formats.color import Primaries, Transfer, to_srgb
 from da3gs.formats.lens import Lens, panorama_lens
+from da3gs.formats.png import broken_chunk, png_facts
+from da3gs.photos.picture_colors import srgb_pixels
+from da3gs.photos.records import Unreadable
+from da3gs.photos.tiff_layouts import check_layout, separate_planes
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM", "JXL")
 SMALLEST_SIDE = 32
 LARGEST_ASPECT = 20
 MOST_PIXELS = 250_000_000
 _PILLOW_LIMIT = 80_000_000
 
-_log = logging.getLogger(__name__)
 _pillow_limit = threading.Lock()
 _ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _FULL_FRAME_DIAGONAL = math.hypot(36, 24)
-
-
-class Unreadable(Exception):
-    """Why a photo cannot be used; the reason reads on from its name ("is cut short")."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +78,8 @@ def read_header(path: Path) -> Header:
     Raises:
         Unreadable: not a regular file, not a picture, damaged, or of a size that is not taken.
     """
-    with _opened(path) as image:
-        return _header(image)
+    with _opened(path) as (image, file):
+        return _header(image, file)
 
 
 def read_picture(path: Path, *, upright: bool = True) -> Picture:
@@ -93,10 +92,9 @@ def read_picture(path: Path, *, upright: bool = True) -> Picture:
     Raises:
         Unreadable: as ``read_header``, or the pixels are cut short or damaged.
     """
-    with _opened(path) as image:
-        orientation = _header(image).orientation
-        _load(image)
-        pixels, mask = _srgb(image)
+    with _opened(path) as (image, file):
+        orientation = _header(image, file).orientation
+        pixels, mask = srgb_pixels(_loaded(image, file), file)
     if mask is not None and not mask.any():
         raise Unreadable("is transparent everywhere")
     if upright:
@@ -110,24 +108,23 @@ def decode_picture(data: bytes) -> Picture:
     Raises:
         Unreadable: as ``read_picture``.
     """
-    with _explained(), _open_pillow(io.BytesIO(data)) as image:
-        _header(image)
-        _load(image)
-        pixels, mask = _srgb(image)
+    file = io.BytesIO(data)
+    with _explained(), _open_pillow(file) as image:
+        _header(image, file)
+        pixels, mask = srgb_pixels(_loaded(image, file), file)
     return Picture(image=pixels, mask=mask)
 
 
-def read_mask(path: Path) -> Bool[np.ndarray, "H W"]:
-    """A mask file: True where it is white (128 or more), as stored.
+@contextlib.contextmanager
+def decoded(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """A picture file as Pillow holds it, decoded and as stored, and its EXIF orientation.
 
     Raises:
         Unreadable: as ``read_picture``.
     """
-    with _opened(path) as image:
-        _header(image)
-        _load(image)
-        grey = image if image.mode in ("1", "L") else image.convert("RGB").convert("L")
-        return np.asarray(grey.convert("L")) >= 128
+    with _opened(path) as (image, file):
+        orientation = _header(image, file).orientation
+        yield _loaded(image, file), orientation
 
 
 def turned(pixels: Shaped[np.ndarray, "h w *channels"], orientation: int) -> Shaped[np.ndarray, "H W *channels"]:
@@ -149,11 +146,15 @@ def check_size(height: int, width: int) -> None:
     """
     size = f"is {width}x{height} pixels"
     if min(height, width) < SMALLEST_SIDE:
-        raise Unreadable(f"{size}; both sides must be at least {SMALLEST_SIDE}")
+        raise Unreadable(
+            f"{size}; both sides must be at least {SMALLEST_SIDE}", f"is under {SMALLEST_SIDE} pixels on a side"
+        )
     if height * width > MOST_PIXELS:
-        raise Unreadable(f"{size}; at most {MOST_PIXELS // 1_000_000} megapixels are read")
+        most = f"{MOST_PIXELS // 1_000_000} megapixels"
+        raise Unreadable(f"{size}; at most {most} are read", f"has more than {most}")
     if max(height, width) > LARGEST_ASPECT * min(height, width):
-        raise Unreadable(f"{size}; the long side may be at most {LARGEST_ASPECT} times the short one")
+        words = f"the long side may be at most {LARGEST_ASPECT} times the short one"
+        raise Unreadable(f"{size}; {words}", f"is more than {LARGEST_ASPECT} times as long as wide")
 
 
 def check_regular(path: Path) -> None:
@@ -173,22 +174,22 @@ def check_regular(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, open; whatever Pillow raises inside the block becomes ``Unreadable``."""
+def _opened(path: Path) -> Iterator[tuple[Image.Image, OpenBytes]]:
+    """The picture, open, and its file; whatever Pillow raises inside the block becomes ``Unreadable``."""
     check_regular(path)
-    with _explained(), path.open("rb") as file, _open_pillow(file) as image:
-        yield image
+    with path.open("rb") as file, _explained(file), _open_pillow(file) as image:
+        yield image, file
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(file: OpenBytes | io.BytesIO | None = None) -> Iterator[None]:
     """Whatever Pillow raises inside the block becomes ``Unreadable``."""
     try:
         yield
     except Unreadable:
         raise
     except UnidentifiedImageError as error:
-        raise Unreadable(f"is not a picture that da3gs reads ({_FORMAT_WORDS})") from error
+        raise _unknown(file) from error
     except MemoryError as error:
         raise Unreadable("does not fit into memory") from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, SyntaxError, KeyError, ...
@@ -196,6 +197,29 @@ def _explained() -> Iterator[None]:
 
 
 _FORMAT_WORDS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF, PPM"
+_OTHERS = {
+    b"\x76\x2f\x31\x01": "is an OpenEXR picture, whose light has no fixed white; develop it to JPEG, or to PNG or TIFF",
+    b"#?RADIANCE": "is a Radiance HDR picture, whose light has no fixed white; develop it to JPEG, or to PNG or TIFF",
+    b"\xff\x0a": "is JPEG XL, which needs the package pillow-jxl-plugin; install it, or save it as JPEG or PNG",
+    b"\0\0\0\x0cJXL ": "is JPEG XL, which needs the package pillow-jxl-plugin; install it, or save it as JPEG or PNG",
+    b"\0\0\0\x0cjP  ": "is JPEG 2000; save it as JPEG or PNG",
+    b"\xff\x4f\xff\x51": "is JPEG 2000; save it as JPEG or PNG",
+    b"8BPS": "is a Photoshop document; save it as JPEG, PNG or TIFF",
+}
+"""First bytes of pictures that people have and da3gs does not read."""
+
+
+def _unknown(file: OpenBytes | io.BytesIO | None) -> Unreadable:
+    """Why Pillow does not know a picture."""
+    if file is not None:
+        file.seek(0)
+        head = file.read(16)
+        for start, words in _OTHERS.items():
+            if head.startswith(start):
+                return Unreadable(words)
+        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return Unreadable("is a TIFF whose pixels are stored in a way that is not read; save it with 8 or 16 bits")
+    return Unreadable(f"is not a picture that da3gs reads ({_FORMAT_WORDS})")
 
 
 def _reason(error: Exception) -> str:
@@ -207,14 +231,17 @@ def _reason(error: Exception) -> str:
     return f"is damaged ({words[:80] or type(error).__name__})"
 
 
-def _open_pillow(file: io.BufferedReader | io.BytesIO) -> Image.Image:
+def _open_pillow(file: OpenBytes) -> Image.Image:
     """Pillow's header reading with our own limit on sizes in place of its own."""
     import pillow_heif
 
     if "HEIF" not in Image.OPEN:
+        Image.init()
         pillow_heif.register_heif_opener()
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pillow_jxl")  # registers itself, where it is installed
     with _without_pillow_limit():
-        return Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 @contextlib.contextmanager
@@ -227,20 +254,29 @@ def _without_pillow_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _load(image: Image.Image) -> None:
-    """Decode; some formats look at Pillow's limit once more here, so that large pictures are decoded one at a time."""
+def _loaded(image: Image.Image, file: OpenBytes) -> Image.Image:
+    """The picture, decoded; large ones one at a time, since some formats look at Pillow's limit once more here."""
+    if image.format == "PNG" and (kind := broken_chunk(file)):
+        raise Unreadable(f"is damaged (the checksum of its {kind} chunk is wrong)", "is damaged")
+    if image.format == "TIFF":
+        check_layout(image)
+        if (planes := separate_planes(image, file)) is not None:
+            return planes
     large = image.height * image.width > _PILLOW_LIMIT
     with _without_pillow_limit() if large else contextlib.nullcontext():
         image.load()
+    return image
 
 
-def _header(image: Image.Image) -> Header:
+def _header(image: Image.Image, file: OpenBytes) -> Header:
+    check_size(image.height, image.width)  # before anything is read, let alone decoded
+    if image.format == "PNG":
+        image.info.setdefault("exif", png_facts(file).exif)
     exif, shooting = _exif(image)
     # Pillow turns TIFF and pillow-heif HEIF by themselves, and give the turned size from the start
     orientation = 1 if image.format in ("TIFF", "HEIF") else exif.get(_ORIENTATION, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
-    check_size(image.height, image.width)
     focal = _exif_focal(shooting, image.height, image.width)
     header = Header(height=image.height, width=image.width, orientation=orientation, focal=focal)
     panorama = _panorama(image.info.get("xmp"), *header.upright_size)
@@ -275,7 +311,7 @@ def _gpano(text: str, word: str) -> float | None:
 def _exif(image: Image.Image) -> tuple[dict[int, Any], dict[int, Any]]:
     """The main and the shooting tags; empty where there are none or they are damaged."""
     try:
-        exif = image.getexif()
+        exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()  # PNG's own decodes
         return dict(exif), dict(exif.get_ifd(_EXIF_IFD))
     except Exception:  # damaged EXIF is no reason to refuse the picture
         return {}, {}
@@ -307,71 +343,3 @@ def _positive(value: object) -> float | None:
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     return number if math.isfinite(number) and number > 0 else None
-
-
-def _srgb(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """sRGB pixels and, where anything is transparent, what is not."""
-    mask = None
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        profile = image.info.get("icc_profile")
-        image = image.convert("RGBA")
-        mask = np.asarray(image.getchannel("A")) >= 128
-        mask = None if mask.all() else mask
-        image = image.convert("RGB")
-        if profile:
-            image.info["icc_profile"] = profile
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    if image.mode in ("1", "P", "YCbCr", "HSV"):
-        profile = image.info.get("icc_profile")
-        image = image.convert("RGB")
-        if profile:
-            image.info["icc_profile"] = profile
-    image = _icc_applied(image)
-    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return _nclx_applied(pixels, image.info), mask
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 or 32 bits, or of floating-point numbers from 0 to 1, with 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise Unreadable("holds pixels that are not numbers")
-    if image.mode == "F":
-        full = 1.0 if values.max() <= 1 else 255.0 if values.max() <= 255 else 65535.0
-    else:
-        full = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
-    return Image.fromarray((values * (255 / full) + 0.5).clip(0, 255).astype(np.uint8))
-
-
-def _icc_applied(image: Image.Image) -> Image.Image:
-    """The picture in sRGB where an ICC profile says that it is in something else."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        target = ImageCms.createProfile("sRGB")
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        mode = "RGB" if image.mode == "RGBX" else image.mode
-        converted = ImageCms.profileToProfile(image.convert(mode), source, target, intent, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        _log.debug("an ICC profile was passed over: %s", error)
-        return image
-    return image if converted is None else converted
-
-
-def _nclx_applied(pixels: np.ndarray, info: dict[Any, Any]) -> np.ndarray:
-    """HEIF files without an ICC profile may name their colours by numbers (ITU-T H.273) as video does."""
-    numbers = info.get("nclx_profile")
-    if not isinstance(numbers, dict) or info.get("icc_profile"):
-        return pixels
-    known: dict[int, Primaries] = {9: "bt2020", 12: "p3"}
-    curves: dict[int, Transfer] = {16: "pq", 18: "hlg"}
-    primaries = known.get(int(numbers.get("color_primaries", 1)), "bt709")
-    transfer = curves.get(int(numbers.get("transfer_characteristics", 13)), "srgb")
-    if (primaries, transfer) == ("bt709", "srgb"):
-        return pixels
-    return to_srgb(pixels.astype(np.float32) / 255, primaries=primaries, transfer=transfer)

@@ -32,11 +32,11 @@ from da3gs.photos.candidates import (
 )
 from da3gs.photos.clips import clip_pictures
 from da3gs.photos.folders import PHOTO_SUFFIXES
-from da3gs.photos.images import Header, Picture, Unreadable, read_header
+from da3gs.photos.images import Header, Picture, read_header
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
 from da3gs.photos.picking import picked
-from da3gs.photos.records import Dropped, LoadedPhotos, Original, Photo
+from da3gs.photos.records import Dropped, LoadedPhotos, Original, Photo, Unreadable
 from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
 from da3gs.views import Views
 
@@ -63,13 +63,15 @@ def load_views(
     fps: float | None = None,
     undistort: bool = True,
     masks: str | Path | None = None,
+    invert_masks: bool = False,
     panoramas: Panoramas = "auto",
 ) -> Views:
     """The photos of anything that ``reconstruct`` takes, at the network's size; see ``load_photos``."""
     folder = None if masks is None else Path(masks)
     loaded = load_photos(
-        source, resolution=resolution, views=views, fps=fps, undistort=undistort, masks=folder, panoramas=panoramas
-    )
+        source, resolution=resolution, views=views, fps=fps, undistort=undistort, masks=folder,
+        invert_masks=invert_masks, panoramas=panoramas,
+    )  # fmt: skip
     return loaded.views
 
 
@@ -82,6 +84,7 @@ def load_photos(
     fps: float | None = None,
     undistort: bool = True,
     masks: Path | None = None,
+    invert_masks: bool = False,
     panoramas: Panoramas = "auto",
     progress: Progress = silent,
 ) -> LoadedPhotos:
@@ -98,7 +101,8 @@ def load_photos(
         unposed_views: the same of photos without given poses, where it is not ``views``.
         fps: of a video, how many frames a second to take the sharpest of (2 where neither this nor ``views`` is given).
         undistort: whether to undo lens distortion; without it distorted photos keep the given intrinsics.
-        masks: a folder of masks named like the photos, white where pixels are wanted.
+        masks: a folder of masks named like the photos, white where pixels are wanted (see ``read_mask``).
+        invert_masks: white where they are not; for masks that the input itself names too.
         panoramas: which photos are equirectangular and become six views each: ``auto`` those whose metadata (XMP's
             GPano) or given camera say so, ``always`` every photo twice as wide as high too, ``never`` none but by a
             given camera.
@@ -119,6 +123,9 @@ def load_photos(
         collection = collected(paths, views=unposed, fps=fps, progress=progress)
         if masks is not None:
             collection = _with_masks(collection, masks)
+        if invert_masks:
+            inverted = tuple(dataclasses.replace(c, mask_inverted=c.mask is not None) for c in collection.candidates)
+            collection = dataclasses.replace(collection, candidates=inverted)
         return _loaded(
             collection, resolution=resolution, views=(views, unposed), undistort=undistort, panoramas=panoramas,
             progress=progress,

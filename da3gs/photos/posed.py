@@ -15,9 +15,9 @@ from da3gs.formats.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, Collection
 from da3gs.photos.folders import PHOTO_SUFFIXES, stays_inside
-from da3gs.photos.images import Unreadable, read_header
+from da3gs.photos.images import read_header
 from da3gs.photos.naming import natural_key, shown, unique_stems
-from da3gs.photos.records import Dropped, Kind, SparsePoints
+from da3gs.photos.records import Dropped, Kind, SparsePoints, Unreadable
 
 _SMALLER = ("images_2", "images_4", "images_8")
 

@@ -15,14 +15,30 @@ Kind = Literal["photos", "folder", "zip", "video", "transforms", "colmap", "dl3d
 """What the input turned out to be; a zip that holds a posed data set or a video counts as that."""
 
 
+class Unreadable(Exception):
+    """Why a photo cannot be used; the reason reads on from its name ("is cut short")."""
+
+    def __init__(self, reason: str, kind: str | None = None) -> None:
+        """``kind`` is the reason without figures, by which such photos are counted."""
+        super().__init__(reason)
+        self.kind = kind or reason
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """A photo that was found and not used."""
+    """What was found and not used."""
 
     name: str
-    """Its file name (a video's frame: ``frame_000123``)."""
+    """A file, by its path below the input (a video's frame: ``frame_000123``)."""
     reason: str
     """Why, reading on from the name: "is cut short"."""
+    kind: str = ""
+    """The reason without names and figures, by which they are counted; empty where that is the reason itself."""
+
+    @property
+    def counted_as(self) -> str:
+        """The reason by which it is counted."""
+        return self.kind or self.reason
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -15,7 +15,11 @@ from da3gs.pipeline.settings import Settings, split_holdout
 
 
 def plan(
-    source: Source, *, model: str | Path = "da3gs-nano", masks: str | Path | None = None, **flags: Any
+    source: Source,
+    *,
+    model: str | Path = "da3gs-nano",
+    masks: str | Path | None = None,
+    **flags: Any,
 ) -> dict[str, Any]:
     """What ``reconstruct`` would read, pick and load with these flags, and about how much memory it would need.
 
@@ -30,8 +34,9 @@ def plan(
     wanted = card.views if settings.views == "auto" else settings.views
     folder = None if masks is None else Path(masks)
     photos = load_photos(
-        source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder, panoramas=settings.panoramas
-    )
+        source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder,
+        invert_masks=settings.invert_masks, panoramas=settings.panoramas,
+    )  # fmt: skip
     context, held = split_holdout(settings.holdout, photos.views.names)
     source = camera_source(settings, card, posed=photos.views.cameras is not None)
     refuse_impossible(ready.network, photos.views[context], settings)

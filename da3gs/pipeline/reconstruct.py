@@ -77,6 +77,7 @@ def reconstruct(
     fps: float | None = None,
     resolution: int | Literal["auto"] = "auto",
     masks: str | Path | None = None,
+    invert_masks: bool = False,
     panoramas: Literal["auto", "always", "never"] = "auto",
     metric: Metric = "auto",
     sky: Sky = "drop",
@@ -114,6 +115,7 @@ def reconstruct(
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
         refine: seconds to spend on making the splats show the photos better.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
+        invert_masks: white where it is not.
         threads: of torch and the rasteriser; None leaves them as they are.
         progress: told about every stage.
 
@@ -123,7 +125,8 @@ def reconstruct(
     """
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
-        views=views, fps=fps, resolution=resolution, panoramas=panoramas, metric=metric, sky=sky, up=up,
+        views=views, fps=fps, resolution=resolution, invert_masks=invert_masks, panoramas=panoramas,
+        metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
@@ -187,6 +190,7 @@ def _photos(
             unposed_views=max(wanted, MOST_PHOTOS) if search else wanted,
             fps=settings.fps or VIDEO_FPS if search else settings.fps,
             masks=masks,
+            invert_masks=settings.invert_masks,
             panoramas=settings.panoramas,
             progress=progress,
         )

@@ -31,6 +31,7 @@ class Settings:
     views: int | Literal["auto"] = "auto"
     fps: float | None = None
     resolution: int | Literal["auto"] = "auto"
+    invert_masks: bool = False
     panoramas: Panoramas = "auto"
     metric: Metric = "auto"
     sky: Sky = "drop"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.photos.folders import photos_under
-from da3gs.photos.images import Unreadable, read_picture
+from da3gs.photos.images import read_picture
+from da3gs.photos.records import Unreadable
 from da3gs.procedural.textures import TextureBank
 
 _SHARE = 0.4  # of the textures

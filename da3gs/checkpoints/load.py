@@ -27,6 +27,7 @@ from da3gs.checkpoints.convert import (
     upstream_shapes,
 )
 from da3gs.checkpoints.download import cached_folder
+from da3gs.checkpoints.quantised import ROW_SCALE, quantised_rows
 from da3gs.checkpoints.stored import StoredTensors, folder_files, json_object, load_json
 from da3gs.checkpoints.trust import checked_config
 from da3gs.checkpoints.zoo import MODELS, ModelCard, model_card
@@ -45,8 +46,8 @@ from da3gs.network.nested import NestedDepthAnything3
 Network = DepthAnything3 | NestedDepthAnything3
 """What a checkpoint becomes."""
 
-FORMAT = "da3gs-1"
-"""What our own files call themselves in their metadata."""
+FORMAT, QUANTISED_FORMAT = "da3gs-1", "da3gs-2"
+"""What our own files call themselves in their metadata: plain ones, and those with matrices in int8 rows."""
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SHOWN = 4  # names listed in an error before it says how many more there are
 
@@ -144,6 +145,7 @@ def save_checkpoint(
     *,
     card: Mapping[str, Any] | ModelCard | None = None,
     dtype: torch.dtype | None = None,
+    int8_rows: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a network to one .safetensors file that ``load_model`` reads: our names, with the configuration beside.
@@ -153,15 +155,23 @@ def save_checkpoint(
         path: the file.
         card: what to tell about the model; readable with ``checkpoint_card``.
         dtype: precision in the file; None keeps the weights' own.
+        int8_rows: the backbone's matrices in int8 with one scale a row (``quantised``): a quarter of float32.
         overwrite: replace an existing file.
     """
     told = dataclasses.asdict(card) if isinstance(card, ModelCard) else dict(card or {})
     metadata = {
-        "format": FORMAT,
+        "format": QUANTISED_FORMAT if int8_rows else FORMAT,
         "config": json.dumps(config_to_dict(model.config), sort_keys=True),
         "card": json.dumps(told, sort_keys=True),
     }
-    state = {n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in model.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    low = _matrices(model) if int8_rows else frozenset[str]()
+    for name, tensor in model.state_dict().items():
+        if name in low:
+            rows, scale = quantised_rows(tensor.cpu())
+            state[name], state[name + ROW_SCALE] = rows.contiguous(), scale
+        else:
+            state[name] = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
     with atomic_file(Path(path), overwrite=overwrite) as temporary:
         save_file(state, temporary, metadata=metadata)
 
@@ -182,7 +192,7 @@ def _read(path: Path) -> tuple[ModelConfig | NestedConfig, StoredTensors]:
     tensors = StoredTensors(folder_files(path) if path.is_dir() else [path])
     beside = official_config(folder) if path.is_dir() else None
     own = tensors.metadata.get("format", "")
-    if own == FORMAT:
+    if own in (FORMAT, QUANTISED_FORMAT):
         try:
             return checked_config(config_from_dict(json_object(tensors.metadata.get("config", ""), path.name))), tensors
         except InputError as error:

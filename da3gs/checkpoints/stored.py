@@ -14,6 +14,7 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from da3gs.checkpoints.quantised import ROW_SCALE, dequantised
 from da3gs.errors import CheckpointError
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -37,6 +38,7 @@ class StoredTensors(Mapping[str, Tensor]):
         self.metadata: dict[str, str] = {}
         """What the last file tells about itself."""
         self._files: dict[str, tuple[Path, str]] = {}
+        self._scales: dict[str, tuple[Path, str]] = {}
         self._shared: dict[Path, Any] | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Shape by name."""
@@ -54,10 +56,20 @@ class StoredTensors(Mapping[str, Tensor]):
             for name in file.keys():  # noqa: SIM118  (it is no dictionary)
                 self._files[name] = (path, name)
                 self.shapes[name] = tuple(file.get_slice(name).get_shape())
+        for name in [name for name in self._files if name.endswith(ROW_SCALE)]:
+            matrix, shape = name.removesuffix(ROW_SCALE), self.shapes.pop(name)
+            if shape != self.shapes.get(matrix, ())[:1]:
+                raise CheckpointError(f"{path.name}: {name[:80]} does not fit its matrix; get the file again")
+            self._scales[matrix] = self._files.pop(name)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor, mapped."""
-        path, stored = self._files[name]
+        """The tensor, mapped; of a matrix in int8 rows, what it stands for."""
+        value = self._stored(*self._files[name])
+        if name in self._scales:
+            return dequantised(value, self._stored(*self._scales[name]))
+        return value
+
+    def _stored(self, path: Path, stored: str) -> Tensor:
         with _explained(path):
             if self._shared is None:
                 with safe_open(path, framework="pt", device="cpu") as file:
@@ -92,6 +104,8 @@ class StoredTensors(Mapping[str, Tensor]):
         for old, stored in self._files.items():
             if (new := name(old)) is not None:
                 other._files[new], other.shapes[new] = stored, self.shapes[old]
+                if old in self._scales:
+                    other._scales[new] = self._scales[old]
         return other
 
 

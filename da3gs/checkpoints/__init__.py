@@ -8,12 +8,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from da3gs.checkpoints.zoo import MODELS, ModelCard, model_card
+from da3gs.checkpoints.zoo import BUNDLED, MODELS, ModelCard, model_card
 
 if TYPE_CHECKING:
     from da3gs.checkpoints.load import Network, checkpoint_card, load_model, save_checkpoint
 
-__all__ = ["MODELS", "ModelCard", "Network", "checkpoint_card", "load_model", "model_card", "save_checkpoint"]
+__all__ = [
+    "BUNDLED",
+    "MODELS",
+    "ModelCard",
+    "Network",
+    "checkpoint_card",
+    "load_model",
+    "model_card",
+    "save_checkpoint",
+]
 
 _LOADING = ("Network", "checkpoint_card", "load_model", "save_checkpoint")
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from da3gs._files import atomic_file
+from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.convert import (
     PUBLISHED_PREFIX,
     empty_model,
@@ -58,9 +59,9 @@ def load_model(
     """The network of this name or file, in eval mode.
 
     Args:
-        name_or_path: the name of a model that comes with the package, one of our .safetensors files, an official
-            model.safetensors, or a folder in the official layout (config.json beside model.safetensors, whole or in
-            shards).
+        name_or_path: a name of ``da3gs models``, ``auto`` for the best one on this machine, one of our .safetensors
+            files, an official model.safetensors, or a folder in the official layout (config.json beside
+            model.safetensors, whole or in shards).
         device: where the network shall run.
         dtype: precision of the backbone's matrices; with bfloat16 or float16 it runs under autocast. Heads, norms and
             the residual stream stay in float32, since depth is an exponential.
@@ -68,6 +69,7 @@ def load_model(
     Raises:
         CheckpointError: the weights are missing, broken, or not those of a known network.
     """
+    name_or_path = resolved_model(name_or_path)
     path = Path(name_or_path)
     if not path.exists() and str(name_or_path).lower() in MODELS:
         path = weights_of(model_card(str(name_or_path)))

@@ -10,6 +10,8 @@ from typing import Literal
 
 from da3gs.errors import InputError
 
+BUNDLED = "da3gs-nano"
+"""The model that comes with the package."""
 Head = Literal["depth", "rays", "cameras", "splats", "sky", "metric"]
 """What a model can predict."""
 
@@ -135,8 +137,8 @@ def bundled_card(weights: Path) -> ModelCard:
     shapes = _stored_shapes(weights)
     splats: tuple[Head, ...] = ("splats",) if any(name.startswith("splat_head.") for name in shapes) else ()
     return ModelCard(
-        name="da3gs-nano",
-        config="da3gs-nano",
+        name=BUNDLED,
+        config=BUNDLED,
         repository=None,
         licence="Apache-2.0",
         commercial=True,
@@ -167,7 +169,7 @@ _NESTED = "metric scale and sky from a second branch, with splat head"
 MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
-        bundled_card(Path(__file__).parent / "da3gs-nano.safetensors"),
+        bundled_card(Path(__file__).parent / f"{BUNDLED}.safetensors"),
         _official("da3-small", _APACHE, 34_299_463, _GEOMETRY, "the fastest official model"),
         _official("da3-base", _APACHE, 135_366_599, _GEOMETRY, "the best model that allows commercial use"),
         _official("da3-large", _NON_COMMERCIAL, 410_941_767, _GEOMETRY, "first release; prefer 1.1"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from da3gs.checkpoints.choice import better_model
 from da3gs.cli.refine import refinement_lines
 from da3gs.pipeline.check import CheckReport
 from da3gs.pipeline.scene_record import peak_memory_mb
@@ -43,6 +44,9 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
         f"{facts['scene']}: {facts['splats']:,} splats from {facts['views']} photos{spell_input(record['input'])}",
         f"  model    {facts['model']} ({facts['licence']}), {facts['poses']} cameras",
     ]
+    if better := better_model(facts["model"]):
+        what = f"{better.licence}, {better.megabytes:,} MB"
+        lines.append(f"  better   depth of real photos with: da3gs models download {better.name} ({what})")
     if line := camera_line(record):
         lines.append(line)
     elif residual := record["poses"].get("residual"):

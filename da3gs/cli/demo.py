@@ -32,6 +32,7 @@ class Demo(Command):
 
     def run(self, session: Session) -> int:
         """Reconstruct, check, render, say where everything is."""
+        from da3gs.checkpoints import BUNDLED
         from da3gs.cli._scenes import numbered, save_and_check
         from da3gs.cli._summary import summary, summary_lines
         from da3gs.pipeline.reconstruct import reconstruct
@@ -47,8 +48,9 @@ class Demo(Command):
         common = self.common
         with session.progress() as progress:
             scene = reconstruct(
-                photos, device=common.device, threads=common.threads, seed=common.seed or 0, progress=progress
-            )
+                photos, model=BUNDLED, device=common.device, threads=common.threads, seed=common.seed or 0,
+                progress=progress,
+            )  # fmt: skip
             report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
             before = time.perf_counter()
             frames = render_path(

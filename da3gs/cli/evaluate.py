@@ -29,8 +29,9 @@ class Evaluate(Command):
     """Novel views; or camera poses, depth maps, reconstructed points against the data set's own."""
     split: Annotated[str, option("FILE|da3-12|every:K")] = "every:8"
     """Which frames are context and which are targets."""
-    model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
-    """A name of `da3gs models`, a file, or an official checkpoint folder."""
+    model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
+    """A name of `da3gs models`, a file, or an official checkpoint folder; auto: the best on this machine that allows
+    commercial use."""
     baseline: Annotated[str | None, option("NAME", hint="")] = None
     """In place of the model's splats: nearest, constant-depth, depth-warp, splats:DIR (splat files by anyone, NAME.ply
     in the data set's world), renders:DIR (pictures by anyone, NAME/render_00012.png)."""

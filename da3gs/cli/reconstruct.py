@@ -33,8 +33,9 @@ class Reconstruct(Command):
     """Open the viewer when it is done."""
     dry_run: Switch = False
     """Say what would be read, picked and loaded, and how much memory it needs; write nothing."""
-    model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
-    """A name of `da3gs models`, a file, or an official checkpoint folder."""
+    model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
+    """A name of `da3gs models`, a file, or an official checkpoint folder; auto: the best on this machine that allows
+    commercial use."""
     poses: Literal["auto", "given", "predicted", "rays", "colmap"] = "auto"
     """Where the cameras come from; auto: those of the input if it has any, else those of the model if they are good,
     else structure-from-motion in the best way that holds. predicted, rays: the model's, or those of its ray maps.

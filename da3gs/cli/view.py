@@ -37,7 +37,7 @@ class View(Command):
     """Port to listen on; 0 takes any free one."""
     no_browser: Switch = False
     """Do not open a browser window."""
-    model: Annotated[str, option("NAME|FILE|FOLDER")] = "da3gs-nano"
+    model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
     """For photos: what reconstructs them."""
     keep: Annotated[str | None, option("DIR", hint="")] = None
     """Of the upload page: where uploads and scenes stay; else they go when it ends."""

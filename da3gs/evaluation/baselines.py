@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from da3gs.cameras import Cameras
+from da3gs.checkpoints import BUNDLED
 from da3gs.errors import InputError
 from da3gs.evaluation.outside import FittedSplats, RenderFiles, SplatFiles
 from da3gs.evaluation.protocol import Picture, SceneInput, camera_of
@@ -77,7 +78,7 @@ class Method:
     kind: Kind = "model"
     folder: str | None = None
     """Of splats or renders."""
-    model: str = "da3gs-nano"
+    model: str = BUNDLED
     splats: Splats = "auto"
     refine: float = 0.0
     budget: int | None = None

@@ -13,6 +13,7 @@ from torch import nn
 from da3gs._files import atomic_folder, sha256
 from da3gs._progress import Progress, silent
 from da3gs.checkpoints import MODELS
+from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.load import weights_of
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method, parse_baseline
@@ -34,7 +35,7 @@ def evaluate(
     *,
     task: Task = "views",
     split: str | Path = "every:8",
-    model: str | Path | nn.Module | LoadedModel = "da3gs-nano",
+    model: str | Path | nn.Module | LoadedModel = "auto",
     baseline: str | Baseline | None = None,
     poses: Literal["auto", "given", "predicted"] = "auto",
     align_targets: bool = False,
@@ -66,7 +67,7 @@ def evaluate(
         root: a DL3DV-style root, ``.torch`` chunks, or anything that ``reconstruct`` takes.
         task: novel views, or geometry (pose, depth, points).
         split: a split file, ``da3-12`` or ``every:K``.
-        model: a name, a file, a folder in the official layout, or a loaded model (then one worker).
+        model: a name or ``auto``, a file, a folder in the official layout, or a loaded model (then one worker).
         baseline: something else than the model's splats: a name (see ``--baseline``) or an object with ``fit``.
         poses: whether the method gets the context cameras.
         align_targets: move target cameras until they fit the target photos; a column of its own.
@@ -87,6 +88,7 @@ def evaluate(
     """
     loose = not isinstance(model, str | Path) or not (baseline is None or isinstance(baseline, str))
     _check_workers(workers, address, loose=loose)
+    model = resolved_model(model) if isinstance(model, str) else model
     name = str(model) if isinstance(model, str | Path) else "a loaded model"
     method = Method(model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, seed=seed)
     method.settings()

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from da3gs.checkpoints import MODELS, ModelCard
+from da3gs.checkpoints import BUNDLED, MODELS, ModelCard
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method
 from da3gs.evaluation.data import EvalScene, Scenes, open_scenes
@@ -96,7 +96,7 @@ def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
         raise InputError(f"--resolution is a long side from 56 to 4096 pixels, got {asked.resolution}")
     if asked.context is not None and not 1 <= asked.context <= 10_000:
         raise InputError(f"--context is a number of views from 1 to 10000, got {asked.context}")
-    card = ready.card if ready is not None else MODELS.get(asked.method.model.lower(), MODELS["da3gs-nano"])
+    card = ready.card if ready is not None else MODELS.get(asked.method.model.lower(), MODELS[BUNDLED])
     if asked.task != "views":
         from da3gs.evaluation.geometry import planned_geometry
 

@@ -17,7 +17,7 @@ from da3gs.pipeline.settings import Settings, split_holdout
 def plan(
     source: Source,
     *,
-    model: str | Path = "da3gs-nano",
+    model: str | Path = "auto",
     masks: str | Path | None = None,
     **flags: Any,
 ) -> dict[str, Any]:

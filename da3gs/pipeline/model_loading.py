@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from da3gs.checkpoints import MODELS, ModelCard, checkpoint_card, load_model
+from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.pickled import named_card
 from da3gs.checkpoints.zoo import Head
 from da3gs.errors import BackendError, InputError
@@ -47,6 +48,7 @@ def loaded_model(model: str | Path | nn.Module | LoadedModel, settings: Settings
     device = chosen_device(settings.device)
     if isinstance(model, nn.Module):
         return LoadedModel(network=model.to(device).eval(), card=card_of(model, None))
+    model = resolved_model(model)
     network = load_model(model, device=device, dtype=_PRECISIONS[settings.dtype])
     return LoadedModel(network=network, card=card_of(network, model))
 

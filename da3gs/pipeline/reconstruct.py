@@ -69,7 +69,7 @@ class Stopwatch:
 def reconstruct(
     source: Source | LoadedPhotos,
     *,
-    model: str | Path | nn.Module | LoadedModel = "da3gs-nano",
+    model: str | Path | nn.Module | LoadedModel = "auto",
     poses: Poses = "auto",
     shared_focal: bool = False,
     splats: Splats = "auto",
@@ -109,7 +109,8 @@ def reconstruct(
 
     Args:
         source: what to read, its kind is told from its content; or photos already loaded.
-        model: a name, a file, a folder in the official layout, or a model already loaded.
+        model: a name, a file, a folder in the official layout, or a model already loaded; ``auto`` is the best one on
+            this machine that may be used commercially.
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.

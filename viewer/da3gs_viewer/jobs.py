@@ -181,7 +181,7 @@ def _warm(models: dict[tuple[str, str], Any]) -> None:
     """What every job needs, before the first one comes."""
     from da3gs.rendering import warmup
 
-    _model("da3gs-nano", {}, models)
+    _model("auto", {}, models)
     warmup()
 
 

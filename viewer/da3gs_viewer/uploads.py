@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from da3gs._optional import require
 from da3gs.checkpoints import MODELS
+from da3gs.checkpoints.choice import resolved_model
 from da3gs.errors import InputError
 from da3gs_viewer.address import check_address, is_loopback, page_url
 from da3gs_viewer.guard import Guard, quiet_logger
@@ -59,7 +60,7 @@ class Uploads:
         *,
         host: str = "127.0.0.1",
         port: int = 8080,
-        model: str = "da3gs-nano",
+        model: str = "auto",
         limits: UploadLimits | None = None,
         keep: Path | None = None,
         options: dict[str, Any] | None = None,
@@ -71,7 +72,7 @@ class Uploads:
             keep: where uploads and scenes stay; None: they go with the page.
             options: further keywords of ``reconstruct``.
         """
-        self._host, self._port, self._model = host, port, model
+        self._host, self._port, self._model = host, port, str(resolved_model(model))
         self._limits = UploadLimits() if limits is None else limits
         self._keep, self._options = keep, dict(options or {})
         self.guard = Guard.of(host)

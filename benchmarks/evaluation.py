@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from da3gs.checkpoints import BUNDLED
 from da3gs.evaluation.compare import compare
 from da3gs.evaluation.evaluate import evaluate
 from da3gs.evaluation.statistics import mean
@@ -68,7 +69,7 @@ def run(row: Row, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     report = evaluate(
         arguments.sets / root, split=arguments.sets / split, model=arguments.model, output=folder,
-        threads=arguments.threads, **row.flags,
+        threads=arguments.threads, lpips_trunk=arguments.lpips_trunk, **row.flags,
     )  # fmt: skip
     print(f"{row.name:<24} {name:<9} {report['mean']['psnr']} dB, {time.perf_counter() - started:.1f} s", flush=True)
     return report
@@ -117,10 +118,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
-    parser.add_argument("--model", default="da3gs-nano")
+    parser.add_argument("--model", default=BUNDLED)
     parser.add_argument("--only", default="")
     parser.add_argument("--rows", default="")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--lpips-trunk", help="torchvision's VGG-16 or AlexNet; default: torch's cache")
     arguments = parser.parse_args()
     only = {name for name in arguments.only.split(",") if name}
     names = [n for n in SETS if (not only or n in only) and (arguments.sets / SETS[n][0]).exists()]

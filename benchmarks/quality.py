@@ -35,8 +35,9 @@ from benchmarks.quality_scenes import SIZES, TRUTH, scene_rows
 from benchmarks.tables import save_table
 from da3gs._files import sha256
 from da3gs.cameras import Cameras
-from da3gs.checkpoints import model_card
+from da3gs.checkpoints import BUNDLED, model_card
 from da3gs.checkpoints.load import weights_of
+from da3gs.evaluation.perceptual import find_trunk, load_lpips
 from da3gs.evaluation.protocol import Poses
 from da3gs.metrics.image import psnr
 from da3gs.photos import load_photos
@@ -52,7 +53,10 @@ from da3gs.views import Views
 OWN_VIEW_BOUND = 28.0
 """dB that a view's own splats reach at that view whatever the model: below it, geometry is wrong."""
 REMARKS = {
-    "photos": ["holdout_poses aligned: from a second pass over all photos, laid on the scene by the context cameras."],
+    "photos": [
+        "lpips_holdout: LPIPS 0.1 on VGG-16 at the held-out photos, with given poses.",
+        "holdout_poses aligned: from a second pass over all photos, laid on the scene by the context cameras.",
+    ],
     "scenes": [
         "PSNR in dB of two novel views a scene, over pixels that one of three context views can have seen.",
         "gain: reconstruct minus nearest_photo. share: how far that is on the way from nearest_photo to true_depth.",
@@ -131,6 +135,18 @@ def nearest_photo_psnr(
     return [float(psnr(scene.views.images[near].movedim(0, -1), photo.movedim(0, -1))) for near, photo in pairs]
 
 
+def held_out_lpips(scene: Scene, held: Views | None) -> float | None:
+    """Mean LPIPS at held-out photos whose cameras were given; None without them, or where there is no VGG-16 trunk."""
+    trunk, _ = find_trunk(None)
+    if trunk is None or held is None or held.cameras is None or scene.record["poses"]["source"] != "given":
+        return None
+    metric = load_lpips(trunk.file)
+    colors = [render(scene.gaussians, held.cameras[i]).color.clamp(0, 1) for i in range(len(held))]
+    with torch.no_grad():
+        distances = [metric(c, photo.movedim(0, -1)) for c, photo in zip(colors, held.images, strict=True)]
+    return round(float(torch.stack(distances).mean()), 4)
+
+
 def picture(image: torch.Tensor) -> Image.Image:
     """An 8-bit picture of (H, W, 3) in [0, 1]."""
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().numpy())
@@ -197,6 +213,7 @@ def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict
         "psnr_holdout": scene.record["psnr"]["holdout_mean"],
         "holdout_poses": scene.record["psnr"]["holdout_poses"],
         "psnr_nearest_photo": round(sum(nearest) / len(nearest), 3) if nearest else None,
+        "lpips_holdout": held_out_lpips(scene, held),
         "own_view_min": round(min(own), 2),
         "check_psnr": report.psnr,
         "check_passed": report.passed,
@@ -285,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sets", type=Path, help="folder of photo sets; photos need it")
     parser.add_argument("--out", type=Path, default=Path("runs/quality"))
     parser.add_argument("--only", default="", help="sets with commas between")
-    parser.add_argument("--model", default="da3gs-nano", help="a name or file; scenes also take: truth")
+    parser.add_argument("--model", default=BUNDLED, help="a name or file; scenes also take: truth")
     parser.add_argument("--resolution", type=int, help="long side in pixels; default: the model's")
     parser.add_argument("--resolutions", type=int, nargs="+", help="several; default of scenes: 252 336 504")
     parser.add_argument("--poses", choices=("auto", "predicted", "both"), default="auto")

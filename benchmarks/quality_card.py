@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from da3gs._files import atomic_file, sha256
-from da3gs.checkpoints import model_card
+from da3gs.checkpoints import BUNDLED, model_card
 from da3gs.checkpoints.load import weights_of
 
 AIM = (3.0, 0.8)
@@ -39,7 +39,7 @@ def write_card(scenes: Path, photos: Path, *, curve: Path | None = None, weights
         curve: a run's validation.csv, its log.csv beside.
         weights: the bundled file; the card has its name with the suffix .md.
     """
-    weights = weights_of(model_card("da3gs-nano")) if weights is None else weights
+    weights = weights_of(model_card(BUNDLED)) if weights is None else weights
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in (scenes, photos)]
     for path, table in zip((scenes, photos), tables, strict=True):
         if not any(sha256(weights) in remark for remark in table["remarks"]):

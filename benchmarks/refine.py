@@ -27,6 +27,7 @@ from benchmarks.quality import SETS, nearest_photo_psnr, split_context
 from benchmarks.tables import save_table
 from benchmarks.triangulated import splats_from_points, triangulated
 from da3gs.cameras import Cameras
+from da3gs.checkpoints import BUNDLED
 from da3gs.optimisation.budget import merge
 from da3gs.optimisation.optimizer import RATES, Descent, Limit, Options
 from da3gs.photos import load_photos
@@ -152,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--what", choices=("refinement", "budgets", "points"), default="refinement")
     parser.add_argument("--sets", type=Path, default=Path("../shared/data"), help="folder of the sets")
     parser.add_argument("--only", default=",".join(NAMES), help="names with commas between")
-    parser.add_argument("--model", default="da3gs-nano")
+    parser.add_argument("--model", default=BUNDLED)
     parser.add_argument("--seconds", type=float, nargs="*", default=[30.0], help="time boxes")
     parser.add_argument("--steps", type=int, nargs="*", default=[300], help="numbers of steps")
     parser.add_argument("--surround", action="store_true", help="as ``da3gs refine --surround``")

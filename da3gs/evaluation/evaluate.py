@@ -88,8 +88,7 @@ def evaluate(
     """
     loose = not isinstance(model, str | Path) or not (baseline is None or isinstance(baseline, str))
     _check_workers(workers, address, loose=loose)
-    model = resolved_model(model) if isinstance(model, str) else model
-    name = str(model) if isinstance(model, str | Path) else "a loaded model"
+    model, name = _named(model)
     method = Method(model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, seed=seed)
     method.settings()
     method = parse_baseline(baseline if isinstance(baseline, str) else None, method)
@@ -118,6 +117,15 @@ def evaluate(
     del ready  # each worker loads its own; this one was to see that it can be loaded
     results = _running(jobs, given, workers, address, threads)
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
+
+
+def _named(
+    model: str | Path | nn.Module | LoadedModel,
+) -> tuple[str | Path | nn.Module | LoadedModel, str]:
+    """What was asked for, ``auto`` resolved, and what the report calls it."""
+    if isinstance(model, str | Path):
+        return resolved_model(model), str(resolved_model(model))
+    return model, "a loaded model"
 
 
 def _check_workers(workers: int, address: str | None, *, loose: bool) -> None:

@@ -53,8 +53,12 @@ def test_the_card_tells_what_was_measured():
         auc5=0.3,
         auc30=0.8,
     )
-    text = card_text(1234567, 8_206_258, {"252x336 given": figures}, 48)
+    text = card_text("da3gs-nano", 1234567, 8_206_258, {"252x336 given": figures}, 48)
     assert "Images seen: 1,234,567." in text
     assert "| 252x336 | given | 0.100 | 0.900 | 0.400 | 1.0° | 2.0° | 0.300 | 0.800 |" in text
     assert "depth, ray and camera network with 8.2 million" in text
-    assert "splat network" in card_text(1, 1, {"252x336 given": figures}, 48, splats=True)
+    assert "trained from nothing" in text
+    small = card_text("da3gs-small", 1, 1, {"252x336 given": figures}, 48, splats=True, backbone="DINOv2 (Apache-2.0)")
+    assert "splat network" in small
+    assert "- Backbone: DINOv2 (Apache-2.0);" in small
+    assert "`da3gs train small`, then `small-decay` and `small-splats`" in small

@@ -29,7 +29,7 @@ from benchmarks.triangulated import splats_from_points, triangulated
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import BUNDLED
 from da3gs.optimisation.budget import merge
-from da3gs.optimisation.optimizer import RATES, Descent, Limit, Options
+from da3gs.optimisation.optimizer import RATES, Limit, Options, SplatOptimizer
 from da3gs.photos import load_photos
 from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
@@ -128,11 +128,11 @@ def point_rows(name: str, found: Held, options: argparse.Namespace) -> Rows:
             rates = {key: value * (means if key == "means" else others) for key, value in RATES.items()}
             free = Options(most=DEFAULT_BUDGET, rates=rates, anchor=0.0, large=0.0)
             with torch.inference_mode(False), torch.no_grad():
-                descent = Descent(splats_from_points(points), scene.cameras, scene.views, free)
-                descent.run(Limit(seconds=seconds))
-                shown = mean(photo_psnr(descent.splats().detach(), at, held))
+                optimizer = SplatOptimizer(splats_from_points(points), scene.cameras, scene.views, free)
+                optimizer.run(Limit(seconds=seconds))
+                shown = mean(photo_psnr(optimizer.splats().detach(), at, held))
             if shown > best:
-                best, rate, steps, count = shown, f"{means}x, {others}x", descent.steps, len(descent.origins)
+                best, rate, steps, count = shown, f"{means}x, {others}x", optimizer.steps, len(optimizer.origins)
         yield {
             "set": name,
             "seconds": seconds,

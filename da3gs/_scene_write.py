@@ -27,7 +27,7 @@ from da3gs.formats.transforms import save_transforms, transforms_content
 from da3gs.geometry.harmonics import C0
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.image import psnr
-from da3gs.rendering import render
+from da3gs.rendering import Backend, render
 from da3gs.scene import Scene
 
 FORMAT_VERSION = 1
@@ -39,11 +39,11 @@ REFERENCES = 8
 _POINTS = 50_000  # of the COLMAP copy
 
 
-def write_scene(scene: Scene, path: Path, *, overwrite: bool, progress: Progress) -> None:
+def write_scene(scene: Scene, path: Path, *, overwrite: bool, backend: Backend, progress: Progress) -> None:
     """Fill a temporary folder and swap it in; whether ``path`` may be replaced has been decided."""
     frames, masked = scene_frames(scene), frozenset(_partial_masks(scene))
     steps: list[tuple[str, Callable[[Path], None]]] = [
-        ("reference renders", lambda folder: _write_reference(scene, folder)),
+        ("reference renders", lambda folder: _write_reference(scene, folder, backend)),
         ("splats", lambda folder: _write_splats(scene, folder)),
         ("photos", lambda folder: _write_images(scene, frames, folder)),
         ("cameras", lambda folder: write_cameras(scene, frames, folder, masked=masked)),
@@ -282,12 +282,12 @@ def reference_indices(count: int) -> list[int]:
     return [round(i * (count - 1) / (REFERENCES - 1)) for i in range(REFERENCES)]
 
 
-def _write_reference(scene: Scene, folder: Path) -> None:
+def _write_reference(scene: Scene, folder: Path, backend: Backend) -> None:
     """Render the splats in memory; must come before they are written, so that ``check`` compares two separate ways."""
     indices = reference_indices(len(scene.views))
     cameras = scene.cameras[indices]
     with torch.no_grad():
-        color = render(scene.gaussians, cameras).color.cpu()
+        color = render(scene.gaussians, cameras, backend=backend).color.cpu()
     arrays = {
         "color": color.half().numpy(),
         "world_to_cam": cameras.world_to_cam.double().cpu().numpy(),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, assert_never
 
 import torch
 from torch import Tensor
+
+from da3gs.errors import BackendError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""Where to compute; ``auto`` takes CUDA where there is any."""
 
 Record = TypeVar("Record", bound="TensorRecord")
 
@@ -47,3 +52,36 @@ class TensorRecord:
             if isinstance(value, Tensor | TensorRecord):
                 return value.device
         raise AttributeError(f"{type(self).__name__} holds no tensor")
+
+
+def chosen_device(device: Device) -> torch.device:
+    """The device to run on; ``auto`` takes CUDA where there is any.
+
+    Raises:
+        BackendError: the machine has no such device.
+    """
+    match device:
+        case "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        case "cpu":
+            return torch.device("cpu")
+        case "cuda":
+            if not torch.cuda.is_available():
+                raise BackendError("--device cuda, but torch sees no CUDA device; use --device cpu")
+            return torch.device("cuda")
+        case "mps":
+            if not torch.backends.mps.is_available():
+                raise BackendError("--device mps, but this machine has none; use --device cpu")
+            return torch.device("mps")
+        case _:
+            assert_never(device)
+
+
+def drawing_device(device: Device) -> torch.device:
+    """The device that splats lie on: CUDA, else the CPU, which has double precision and a rasteriser of ours.
+
+    Raises:
+        BackendError: the machine has no such device.
+    """
+    chosen = chosen_device(device)
+    return chosen if chosen.type == "cuda" else torch.device("cpu")

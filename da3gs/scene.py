@@ -13,10 +13,11 @@ from torch import Tensor
 
 from da3gs._files import check_output as check_output
 from da3gs._progress import Progress, silent
-from da3gs._tensors import TensorRecord
+from da3gs._tensors import Device, TensorRecord, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.photos.records import Photo
+from da3gs.rendering.rasterise import Backend
 from da3gs.views import Views
 
 FAR = 1e4
@@ -40,7 +41,7 @@ class Provenance(TensorRecord):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Scene:
+class Scene(TensorRecord):
     """Splats, cameras and photos in one world, and the record of how they came about.
 
     ``gaussians`` and ``cameras`` share one frame, OpenCV axes. Where the caller's world lies too far from its origin
@@ -70,12 +71,15 @@ class Scene:
     originals: tuple[Photo, ...] | None = None
     """The photos to keep at full size in place of those of ``views``; a row a view."""
 
-    def save(self, path: Path | str, *, overwrite: bool = False, progress: Progress = silent) -> None:
+    def save(
+        self, path: Path | str, *, overwrite: bool = False, backend: Backend = "auto", progress: Progress = silent
+    ) -> None:
         """Write the scene folder, whole or not at all.
 
         Args:
             path: the folder.
             overwrite: replace an existing scene folder; nothing else is ever replaced.
+            backend: draws the reference pictures that ``check`` compares with.
             progress: told about the pieces.
 
         Raises:
@@ -84,7 +88,7 @@ class Scene:
         from da3gs._scene_write import write_scene
 
         check_output(path, overwrite=overwrite)
-        write_scene(self.near_origin(), Path(path), overwrite=overwrite, progress=progress)
+        write_scene(self.near_origin(), Path(path), overwrite=overwrite, backend=backend, progress=progress)
 
     def near_origin(self) -> Scene:
         """The same scene, moved by an offset if its cameras are further from the origin than 1e4 times their extent."""
@@ -115,12 +119,13 @@ def far_offset(cameras: Cameras) -> Float[Tensor, "3"]:
     return middle.round()
 
 
-def load_scene(path: Path | str) -> Scene:
-    """Read a scene folder.
+def load_scene(path: Path | str, *, device: Device = "cpu") -> Scene:
+    """Read a scene folder onto a device.
 
     Raises:
         InputError: it is no scene folder, or a file in it is missing or broken; the message names it.
+        BackendError: the machine has no such device.
     """
     from da3gs._scene_read import read_scene
 
-    return read_scene(Path(path))
+    return read_scene(Path(path)).to(drawing_device(device))

@@ -33,12 +33,6 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 class Common:
     """The options that every command has."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
-    threads: Annotated[int | None, option("N", hint="(default: all cores)")] = None
-    """Processor threads to use."""
-    seed: Annotated[int | None, option("N", hint="(default: 0)")] = None
-    """Seed of everything random."""
     json: Switch = False
     """Print one JSON object on stdout and nothing else there."""
     quiet: Switch = False
@@ -52,10 +46,29 @@ class Common:
         Raises:
             InputError: naming the option, its value and the range.
         """
+
+    def apply_threads(self) -> None:
+        """Tell every library how many threads it may use; those not imported yet read it from the environment."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Computing(Common):
+    """The options of commands that compute on a device."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    threads: Annotated[int | None, option("N", hint="(default: all cores)")] = None
+    """Processor threads to use."""
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            InputError: naming the option, its value and the range.
+        """
+        super().check()
         if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise InputError(f"--threads {self.threads} is out of range; give 1 to {MAX_THREADS}")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise InputError(f"--seed {self.seed} is out of range; give 0 to 2^63 - 1")
 
     def apply_threads(self) -> None:
         """Tell every library how many threads it may use; those not imported yet read it from the environment."""
@@ -67,11 +80,57 @@ class Common:
             sys.modules["torch"].set_num_threads(self.threads)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing(Computing):
+    """The options of commands that draw splats."""
+
+    backend: Literal["auto", "cpu", "gsplat"] = "auto"
+    """Rasteriser: gsplat on CUDA, or our own on the processor; auto takes gsplat where it can run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Seeded(Common):
+    seed: Annotated[int | None, option("N", hint="(default: 0)")] = None
+    """Seed of everything random."""
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            InputError: naming the option, its value and the range.
+        """
+        super().check()
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed {self.seed} is out of range; give 0 to 2^63 - 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeededComputing(_Seeded, Computing):
+    """The options of commands that compute and draw random numbers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeededDrawing(_Seeded, Drawing):
+    """The options of commands that draw splats and random numbers."""
+
+
 CommonOptions = Annotated[Common, tyro.conf.OmitArgPrefixes]
-"""The common options as the last field of a command, without a prefix."""
+"""The options of a command that neither computes nor draws, as its last field, without a prefix."""
+SeededComputingOptions = Annotated[SeededComputing, tyro.conf.OmitArgPrefixes]
+"""Those of a command that computes and draws random numbers."""
+DrawingOptions = Annotated[Drawing, tyro.conf.OmitArgPrefixes]
+"""Those of a command that draws."""
+SeededDrawingOptions = Annotated[SeededDrawing, tyro.conf.OmitArgPrefixes]
+"""Those of a command that draws splats and random numbers."""
 
 COMMON = Common()
-"""The common options where none is given."""
+"""The options of every command where none is given."""
+SEEDED_COMPUTING = SeededComputing()
+"""The same with a device, threads and a seed."""
+DRAWING = Drawing()
+"""The same with a device, threads and a rasteriser."""
+SEEDED_DRAWING = SeededDrawing()
+"""The same with a device, threads, a rasteriser and a seed."""
 
 
 class Command(ABC):

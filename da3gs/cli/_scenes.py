@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from da3gs._progress import Progress
+from da3gs._tensors import Device, drawing_device
+from da3gs.cli._parse import Drawing
 from da3gs.formats import load_gaussians
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.check import CheckReport, check
@@ -33,14 +35,14 @@ def numbered(name: str) -> Path:
 
 
 def save_and_check(
-    scene: Scene, output: Path, *, overwrite: bool, progress: Progress
+    scene: Scene, output: Path, *, overwrite: bool, drawing: Drawing, progress: Progress
 ) -> tuple[CheckReport, dict[str, float]]:
     """Write the scene folder, then read it back as a stranger would: the report of `da3gs.check`, and the seconds."""
     start = time.perf_counter()
-    scene.save(output, overwrite=overwrite, progress=progress)
+    scene.save(output, overwrite=overwrite, backend=drawing.backend, progress=progress)
     saved = time.perf_counter()
     progress("checking the file", 0, 1)
-    report = check(output)
+    report = check(output, device=drawing.device, backend=drawing.backend)
     return report, {"save": saved - start, "check": time.perf_counter() - saved}
 
 
@@ -52,13 +54,13 @@ def is_scene_or_splats(name: str) -> bool:
     return (path / "scene.json").is_file() or (not path.is_dir() and splat_suffix(path) is not None)
 
 
-def open_scene(name: str) -> Scene | Gaussians:
-    """The scene in a folder, or the splats in a file.
+def open_scene(name: str, *, device: Device = "auto") -> Scene | Gaussians:
+    """The scene in a folder, or the splats in a file, on a device.
 
     Raises:
         InputError: it is neither, or broken.
     """
     path = Path(name)
     if path.is_dir():
-        return load_scene(path)
-    return load_gaussians(path)
+        return load_scene(path, device=device)
+    return load_gaussians(path).to(drawing_device(device))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, option
 from da3gs.cli._session import Session
 
 if TYPE_CHECKING:
@@ -32,13 +32,20 @@ class Check(Command):
     """The bound."""
     frame: Annotated[Frame | None, option("FRAME", hint="(default: what the file says, else opencv)")] = None
     """The axes that the file was exported in: opencv, opengl, colmap or supersplat."""
-    common: CommonOptions = COMMON
+    common: DrawingOptions = DRAWING
 
     def run(self, session: Session) -> int:
         """Check, print, say whether it held."""
         from da3gs.pipeline.check import check
 
-        report = check(self.source, against=self.against, min_psnr=self.min_psnr, frame=self.frame)
+        report = check(
+            self.source,
+            against=self.against,
+            min_psnr=self.min_psnr,
+            frame=self.frame,
+            device=self.common.device,
+            backend=self.common.backend,
+        )
         session.result(report.as_dict())
         for line in check_lines(report):
             session.print(line)

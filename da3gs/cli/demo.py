@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -28,7 +28,7 @@ class Demo(Command):
     """Replace an earlier demo."""
     view: Switch = False
     """Open the viewer when it is done."""
-    common: CommonOptions = COMMON
+    common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
         """Reconstruct, check, render, say where everything is."""
@@ -48,10 +48,15 @@ class Demo(Command):
         common = self.common
         with session.progress() as progress:
             scene = reconstruct(
-                photos, model=BUNDLED, device=common.device, threads=common.threads, seed=common.seed or 0,
+                photos,
+                model=BUNDLED,
+                device=common.device,
+                backend=common.backend,
+                threads=common.threads,
+                seed=common.seed or 0,
                 progress=progress,
-            )  # fmt: skip
-            report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
+            )
+            report, seconds = save_and_check(scene, output, overwrite=self.overwrite, drawing=common, progress=progress)
             before = time.perf_counter()
             frames = render_path(
                 scene,
@@ -60,6 +65,7 @@ class Demo(Command):
                 size=(ENLARGED * scene.cameras.width, ENLARGED * scene.cameras.height),
                 seconds=SECONDS,
                 fps=FRAMES_A_SECOND,
+                backend=common.backend,
                 overwrite=self.overwrite,
                 progress=progress,
             )
@@ -76,7 +82,7 @@ class Demo(Command):
         if self.view and report.passed:
             from da3gs.cli.view import show
 
-            show(scene, session, facts=facts)
+            show(scene, session, drawing=common, facts=facts)
             return 0
         session.result(facts)
         return 0 if report.passed else 1

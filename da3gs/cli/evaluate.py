@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -67,7 +67,7 @@ class Evaluate(Command):
     """Exit 1 where the mean is lower."""
     min_ssim: Annotated[float | None, option("X", hint="")] = None
     """Exit 1 where the mean is lower."""
-    common: CommonOptions = COMMON
+    common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
         """Evaluate, say what came of it."""
@@ -105,6 +105,7 @@ class Evaluate(Command):
         return {name: getattr(self, name) for name in names} | {
             "size": parse_size(self.size),
             "device": common.device,
+            "backend": common.backend,
             "threads": common.threads,
             "seed": common.seed or 0,
         }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Switch, option
 from da3gs.cli._session import Session
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Export(Command):
     max_mb: Annotated[float | None, option("X", hint="")] = None
     """At most this size of the file, in place of --budget."""
     cleaning: CleaningOptions = NO_CLEANING
-    common: CommonOptions = COMMON
+    common: DrawingOptions = DRAWING
 
     def run(self, session: Session) -> int:
         """Write, say what and where."""
@@ -57,6 +57,8 @@ class Export(Command):
                 limits=self.cleaning.limits(self._photos()),
                 budget=self.budget,
                 max_mb=self.max_mb,
+                device=self.common.device,
+                backend=self.common.backend,
                 overwrite=self.overwrite,
                 progress=progress,
             )

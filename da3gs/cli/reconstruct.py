@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, number_or_auto, option
+from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, number_or_auto, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -81,7 +81,7 @@ class Reconstruct(Command):
     """What the network computes in."""
     images: Literal["used", "original"] = "used"
     """Keep the photos in the scene as they were used, or at full size."""
-    common: CommonOptions = COMMON
+    common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
         """Reconstruct, save, check, say what came of it."""
@@ -100,7 +100,9 @@ class Reconstruct(Command):
         check_output(output, overwrite=self.overwrite, inputs=sources)
         with session.progress() as progress:
             scene = reconstruct(one_or_many(sources), progress=progress, **self.keywords())
-            report, seconds = save_and_check(scene, output, overwrite=self.overwrite, progress=progress)
+            report, seconds = save_and_check(
+                scene, output, overwrite=self.overwrite, drawing=self.common, progress=progress
+            )
         seconds["total"] = time.perf_counter() - start
         facts = summary(scene, output, report, seconds)
         for line in summary_lines(scene, facts):
@@ -108,7 +110,7 @@ class Reconstruct(Command):
         if self.view and report.passed:
             from da3gs.cli.view import show
 
-            show(scene, session, facts=facts)
+            show(scene, session, drawing=self.common, facts=facts)
             return 0
         session.result(facts)
         return 0 if report.passed else 1
@@ -139,6 +141,7 @@ class Reconstruct(Command):
             "dtype": self.dtype,
             "images": self.images,
             "device": self.common.device,
+            "backend": self.common.backend,
             "threads": self.common.threads,
             "seed": self.common.seed or 0,
         }

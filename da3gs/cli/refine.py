@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
 
 
@@ -40,7 +40,7 @@ class Refine(Command):
     budget: Annotated[int | None, option("N", hint="(default: 250000)")] = None
     """At most this many splats."""
     cleaning: CleaningOptions = NO_CLEANING
-    common: CommonOptions = COMMON
+    common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
         """Refine, save, check, say what came of it."""
@@ -52,7 +52,7 @@ class Refine(Command):
         check_limits(self.seconds, self.steps, self.budget)
         start = time.perf_counter()
         check_output(self.output, overwrite=self.overwrite, inputs=[self.source])
-        scene = load_scene(self.source)
+        scene = load_scene(self.source, device=self.common.device)
         scene = cleaned_scene(scene, self.cleaning.limits(scene.views.names))
         with session.progress() as progress:
             done = refine(
@@ -64,9 +64,12 @@ class Refine(Command):
                 surround=self.surround,
                 budget=self.budget,
                 seed=self.common.seed or 0,
+                backend=self.common.backend,
                 progress=progress,
             )
-            report, seconds = save_and_check(done, Path(self.output), overwrite=self.overwrite, progress=progress)
+            report, seconds = save_and_check(
+                done, Path(self.output), overwrite=self.overwrite, drawing=self.common, progress=progress
+            )
         facts = done.record["refinement"]
         session.result(
             {

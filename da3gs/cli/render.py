@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -46,13 +46,11 @@ class Render(Command):
     """Coverage instead of colour."""
     background: Annotated[str | None, option("R,G,B", hint="(default: black)")] = None
     """Colour behind the splats, each 0 to 1."""
-    backend: Literal["auto", "cpu", "gsplat"] = "auto"
-    """What renders."""
     antialias: Switch = False
     """Splats smaller than a pixel grow fainter instead of larger."""
     frames: Literal["png", "jpg", "webp"] = "png"
     """What the pictures in a folder are: png and webp without loss, jpg smaller."""
-    common: CommonOptions = COMMON
+    common: DrawingOptions = DRAWING
 
     def run(self, session: Session) -> int:
         """Render, write, say where it is."""
@@ -67,7 +65,7 @@ class Render(Command):
         check_output(self.output, overwrite=self.overwrite, inputs=inputs, suffixes=SUFFIXES)
         with session.progress() as progress:
             written = render_path(
-                open_scene(self.source),
+                open_scene(self.source, device=self.common.device),
                 self.output,
                 path=self.path,
                 camera=self.camera,
@@ -77,7 +75,7 @@ class Render(Command):
                 depth=self.depth,
                 mask=self.mask,
                 background=background,
-                backend=self.backend,
+                backend=self.common.backend,
                 antialias=self.antialias,
                 frames=self.frames,
                 overwrite=self.overwrite,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import SEEDED_COMPUTING, Command, SeededComputingOptions, Switch, option
 from da3gs.cli._session import Session
 
 
@@ -36,7 +36,7 @@ class Train(Command):
     """A field of the config, such as learning_rate=1e-4 or weights.camera=0; may be given several times."""
     steps: Annotated[int | None, option("N", hint="")] = None
     """Optimiser steps; default: those of the preset."""
-    common: CommonOptions = COMMON
+    common: SeededComputingOptions = SEEDED_COMPUTING
 
     def run(self, session: Session) -> int:
         """Train until the steps are done."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import COMMON, Command, CommonOptions, Switch, option
+from da3gs.cli._parse import DRAWING, SEEDED_DRAWING, Command, Drawing, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -47,7 +47,7 @@ class View(Command):
     """Of the upload page: most MB at once."""
     max_video_minutes: Annotated[float, option("X")] = 10.0
     """Of the upload page: longest video."""
-    common: CommonOptions = COMMON
+    common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
         """Open, serve, until interrupted."""
@@ -57,8 +57,18 @@ class View(Command):
         if not self.inputs:
             self._serve_uploads(session)
             return 0
-        show(self._open(session), session, host=self.host, port=self.port, open_browser=not self.no_browser)
+        show(
+            self._open(session), session, host=self.host, port=self.port, open_browser=not self.no_browser,
+            drawing=self.common,
+        )  # fmt: skip
         return 0
+
+    def _computing(self) -> dict[str, Any]:
+        """The common options as keywords of ``reconstruct``."""
+        common = self.common
+        return {
+            "device": common.device, "threads": common.threads, "seed": common.seed or 0, "backend": common.backend,
+        }  # fmt: skip
 
     def _serve_uploads(self, session: Session) -> None:
         """The upload page, until interrupted."""
@@ -68,7 +78,7 @@ class View(Command):
         from da3gs_viewer.uploads import UploadLimits, Uploads
 
         limits = UploadLimits(files=self.max_files, megabytes=self.max_megabytes, video_minutes=self.max_video_minutes)
-        options = {"device": self.common.device, "threads": self.common.threads, "seed": self.common.seed or 0}
+        options = self._computing()
         keep = None if self.keep is None else Path(self.keep)
         model = self.model if not Path(self.model).exists() else str(Path(self.model).resolve())
         with Uploads(host=self.host, port=self.port, model=model, limits=limits, keep=keep, options=options) as uploads:
@@ -81,7 +91,7 @@ class View(Command):
         from da3gs.cli._scenes import is_scene_or_splats, open_scene
 
         if len(self.inputs) == 1 and is_scene_or_splats(self.inputs[0]):
-            return open_scene(self.inputs[0])
+            return open_scene(self.inputs[0], device=self.common.device)
         from da3gs.cli.reconstruct import one_or_many
         from da3gs.pipeline.reconstruct import reconstruct
 
@@ -89,10 +99,8 @@ class View(Command):
             return reconstruct(
                 one_or_many([Path(word) for word in self.inputs]),
                 model=self.model,
-                device=self.common.device,
-                threads=self.common.threads,
-                seed=self.common.seed or 0,
                 progress=progress,
+                **self._computing(),
             )
 
 
@@ -103,12 +111,14 @@ def show(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = True,
+    drawing: Drawing = DRAWING,
     facts: dict[str, Any] | None = None,
 ) -> None:
     """Serve a scene until interrupted, and print the address when it is ready.
 
     Args:
         port: None takes the usual one, or any other that is free.
+        drawing: device and backend of the server's pictures.
         facts: what else the one JSON object holds.
     """
     from da3gs_viewer import view
@@ -127,6 +137,8 @@ def show(
             host=host,
             port=port,
             open_browser=open_browser,
+            device=drawing.device,
+            backend=drawing.backend,
             ready=lambda url: _say_ready(session, url, facts or {}),
         )
 

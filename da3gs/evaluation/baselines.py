@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from da3gs._tensors import Device
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import BUNDLED
 from da3gs.errors import InputError
@@ -23,7 +24,8 @@ from da3gs.gaussians import Gaussians
 from da3gs.photos.naming import shown
 from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.reconstruct import reconstruct
-from da3gs.pipeline.settings import Device, DType, Settings, Splats
+from da3gs.pipeline.settings import DType, Settings, Splats
+from da3gs.rendering import Backend
 from da3gs.views import Views
 
 Kind = Literal["model", "nearest", "constant-depth", "depth-warp", "splats", "renders"]
@@ -84,6 +86,7 @@ class Method:
     budget: int | None = None
     dtype: DType = "auto"
     device: Device = "auto"
+    backend: Backend = "auto"
     seed: int = 0
 
     @property
@@ -95,7 +98,7 @@ class Method:
         """The flags of ``reconstruct``, checked."""
         return Settings(
             splats=self.splats, refine=self.refine, budget=self.budget, dtype=self.dtype, device=self.device,
-            seed=self.seed,
+            backend=self.backend, seed=self.seed,
         )  # fmt: skip
 
 
@@ -132,7 +135,7 @@ def baseline_of(method: Method, model: LoadedModel | None) -> Baseline:
             return ConstantDepth()
         case "splats":
             assert method.folder is not None
-            return SplatFiles(folder=Path(method.folder))
+            return SplatFiles(folder=Path(method.folder), device=method.device, backend=method.backend)
         case "renders":
             assert method.folder is not None
             return RenderFiles(folder=Path(method.folder))
@@ -158,7 +161,8 @@ class ModelSplats:
         """Reconstruct the context."""
         made = reconstruct(
             scene.context, model=self.model, splats=self.method.splats, refine=self.method.refine,
-            budget=self.method.budget, dtype=self.method.dtype, device=self.method.device, seed=self.method.seed,
+            budget=self.method.budget, dtype=self.method.dtype, device=self.method.device,
+            backend=self.method.backend, seed=self.method.seed,
         )  # fmt: skip
         count = len(made.gaussians)
         return FittedSplats(
@@ -168,6 +172,7 @@ class ModelSplats:
             cameras=made.cameras,
             offset=made.offset,
             refinement=made.record.get("refinement"),
+            backend=self.method.backend,
         )
 
 
@@ -272,8 +277,8 @@ class DepthWarp:
         """Ask the model for depth."""
         made = reconstruct(
             scene.context, model=self.model, splats="depth", clean=False, dtype=self.method.dtype,
-            device=self.method.device, seed=self.method.seed,
-        )  # fmt: skip
+            device=self.method.device, backend=self.method.backend, seed=self.method.seed,
+        ).to("cpu")  # fmt: skip
         given = scene.context.views.cameras is not None
         return FittedPhotos(
             scene=scene,

@@ -12,6 +12,7 @@ from torch import nn
 
 from da3gs._files import atomic_folder, sha256
 from da3gs._progress import Progress, silent
+from da3gs._tensors import Device
 from da3gs.checkpoints import MODELS
 from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.load import weights_of
@@ -25,7 +26,8 @@ from da3gs.evaluation.report import build_report, digest, load_report, write_jso
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.naming import shown
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.settings import Device, DType, Splats
+from da3gs.pipeline.settings import DType, Splats
+from da3gs.rendering import Backend
 
 Task = Literal["views", "pose", "depth", "points"]
 
@@ -54,6 +56,7 @@ def evaluate(
     address: str | None = None,
     dtype: DType = "auto",
     device: Device = "auto",
+    backend: Backend = "auto",
     threads: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -89,7 +92,10 @@ def evaluate(
     loose = not isinstance(model, str | Path) or not (baseline is None or isinstance(baseline, str))
     _check_workers(workers, address, loose=loose)
     model, name = _named(model)
-    method = Method(model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, seed=seed)
+    method = Method(
+        model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, backend=backend,
+        seed=seed,
+    )  # fmt: skip
     method.settings()
     method = parse_baseline(baseline if isinstance(baseline, str) else None, method)
     own = baseline if isinstance(baseline, Baseline) and not isinstance(baseline, str) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Fitted, Method, timed_fit
+from da3gs.evaluation.outside import FittedSplats
 from da3gs.evaluation.protocol import Picture, Protocol, SceneInput, SplitPictures, camera_of, scene_input
 from da3gs.evaluation.target_poses import fitted_to_photo
 from da3gs.gaussians import Gaussians
@@ -27,6 +28,7 @@ from da3gs.metrics.lpips import Lpips
 from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.predict import predicted_cameras
 from da3gs.poses.pose_alignment import similarity_between
+from da3gs.rendering import Backend
 
 METRICS = ("psnr", "ssim", "lpips")
 THUMBNAIL = 360
@@ -195,7 +197,8 @@ def _scored(
     if protocol.targets == "optimised":
         if not isinstance(fitted.gaussians, Gaussians):
             raise InputError("--align-targets moves cameras to fit splats, which this baseline does not have")
-        camera = fitted_to_photo(fitted.gaussians, camera, photo, mask)
+        backend: Backend = fitted.backend if isinstance(fitted, FittedSplats) else "auto"
+        camera = fitted_to_photo(fitted.gaussians, camera, photo, mask, backend=backend)
     start = time.perf_counter()
     with torch.no_grad():
         color = fitted.render(camera, picture).detach().cpu()

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.protocol import Picture, SceneInput
@@ -21,7 +22,7 @@ from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.images import read_picture
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Unreadable
-from da3gs.rendering import render
+from da3gs.rendering import Backend, render
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,12 +34,14 @@ class FittedSplats:
     megabytes: float | None
     cameras: Cameras | None = None
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    backend: Backend = "auto"
+    """Draws them."""
     refinement: dict[str, Any] | None = None
     """What came of --refine: steps, seconds, PSNR of the context before and after."""
 
     def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
         """The splats seen by the camera."""
-        return render(self.gaussians, camera).color
+        return render(self.gaussians, camera, backend=self.backend).color
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +49,8 @@ class SplatFiles:
     """Splat files made by anyone, in the data set's world: ``NAME.ply`` (.splat, .spz), or one file in ``NAME/``."""
 
     folder: Path
+    device: Device = "auto"
+    backend: Backend = "auto"
 
     @property
     def name(self) -> str:
@@ -55,12 +60,13 @@ class SplatFiles:
     def fit(self, scene: SceneInput) -> FittedSplats:
         """Read the scene's file."""
         path = _one_file(self.folder, scene.key, (".ply", ".splat", ".spz"), "splat file")
-        gaussians = load_gaussians(path)
+        gaussians = load_gaussians(path).to(drawing_device(self.device))
         return FittedSplats(
             gaussians=gaussians,
             splats=len(gaussians),
             megabytes=round(path.stat().st_size / 1e6, 3),
             cameras=_cameras_beside(path.parent, scene) if path.parent.name == scene.key else None,
+            backend=self.backend,
         )
 
 

@@ -204,6 +204,7 @@ def _settings(
         "budget": method.budget,
         "dtype": method.dtype,
         "device": method.device,
+        "backend": method.backend,
         "seed": method.seed,
         "poses": protocol.poses,
         "targets": protocol.targets,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
-from da3gs.rendering import render
+from da3gs.rendering import Backend, render
 
 STEPS = 100
 RATE = 5e-3
@@ -24,6 +24,7 @@ def fitted_to_photo(
     mask: Bool[Tensor, "H W"] | None = None,
     *,
     steps: int = STEPS,
+    backend: Backend = "auto",
 ) -> Cameras:
     """The camera whose render is nearest to the photo: Adam, 100 steps of 0.005, mean squared error, best step kept.
 
@@ -33,10 +34,10 @@ def fitted_to_photo(
     splats = gaussians.map(lambda t: t.detach().clone())
     start = camera.world_to_cam.detach().clone().float()
     fixed = dataclasses.replace(camera, world_to_cam=start, intrinsics=camera.intrinsics.detach().clone().float())
-    photo = photo.detach().clone()
-    counts = torch.ones(photo.shape[:2]) if mask is None else mask.detach().clone().float()
+    photo = photo.detach().to(splats.device, copy=True)
+    counts = torch.ones_like(photo[..., 0]) if mask is None else mask.detach().to(photo)
     with torch.no_grad():
-        depth = render(splats, fixed).depth
+        depth = render(splats, fixed, backend=backend).depth
     unit = float(depth[depth > 0].median()) if bool((depth > 0).any()) else 1.0
     move = torch.zeros(6, requires_grad=True)
     adam = torch.optim.Adam([move], lr=RATE)
@@ -44,7 +45,8 @@ def fitted_to_photo(
     with torch.enable_grad():
         for _ in range(steps + 1):
             world_to_cam = _moved(move, unit) @ start
-            color = render(splats, dataclasses.replace(fixed, world_to_cam=world_to_cam)).color
+            camera = dataclasses.replace(fixed, world_to_cam=world_to_cam)
+            color = render(splats, camera, backend=backend).color
             loss = ((color.clamp(0, 1) - photo).square().mean(-1) * counts).sum() / counts.sum()
             if float(loss.detach()) < lowest:
                 best, lowest = world_to_cam.detach().clone(), float(loss.detach())

@@ -1,4 +1,4 @@
-"""A budget of splats: those of a place that look alike become one, and then show what all of them showed."""
+"""Budget of splats: neighbours that look alike are merged, then distilled to show what all of them showed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.distillation import polished
-from da3gs.rendering import contributions
+from da3gs.rendering import Backend, contributions
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance
 from da3gs.splats.merging import thinned
@@ -58,6 +58,7 @@ def merge(
     views: Views,
     budget: int,
     *,
+    backend: Backend = "auto",
     progress: Progress = silent,
 ) -> tuple[Gaussians, Provenance | None, float]:
     """At most ``budget`` splats, and what that costs: the mean PSNR at the photos before, less that after, in dB.
@@ -69,14 +70,14 @@ def merge(
     """
     if len(gaussians) <= budget:
         return gaussians, provenance, 0.0
-    before = photo_psnr(gaussians, cameras, views)
-    weights = contributions(gaussians, cameras, pixel_weights=_wanted(views), progress=progress)
+    before = photo_psnr(gaussians, cameras, views, backend=backend)
+    weights = contributions(gaussians, cameras, pixel_weights=_wanted(views), backend=backend, progress=progress)
     fewer, rows = thinned(gaussians, provenance, cameras, budget, keep=weights >= _UNSEEN, weights=weights)
     del weights
-    price = _mean(before) - _mean(photo_psnr(fewer, cameras, views))
+    price = _mean(before) - _mean(photo_psnr(fewer, cameras, views, backend=backend))
     if price > 0:
-        better, origins = polished(fewer, gaussians, cameras, views, progress=progress)
-        paid = _mean(before) - _mean(photo_psnr(better, cameras, views))
+        better, origins = polished(fewer, gaussians, cameras, views, backend=backend, progress=progress)
+        paid = _mean(before) - _mean(photo_psnr(better, cameras, views, backend=backend))
         if paid < price:
             return better, None if rows is None else rows.map(lambda t: t[origins]), paid
     return fewer, rows, price

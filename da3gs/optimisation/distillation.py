@@ -1,4 +1,4 @@
-"""Fewer splats that show what many showed: a short descent towards renders of the many."""
+"""Distillation: a few steps that make fewer splats show what many showed, towards renders of the many."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
-from da3gs.optimisation.optimizer import Descent, Limit, Options
-from da3gs.rendering import render
+from da3gs.optimisation.optimizer import Limit, Options, SplatOptimizer
+from da3gs.rendering import Backend, render
 from da3gs.views import Views
 
 POLISHED_SPLATS = 1_000_000
@@ -32,7 +32,13 @@ _WORK = 30_000_000
 @torch.inference_mode(False)
 @torch.no_grad()
 def polished(
-    fewer: Gaussians, whole: Gaussians, cameras: Cameras, views: Views, *, progress: Progress = silent
+    fewer: Gaussians,
+    whole: Gaussians,
+    cameras: Cameras,
+    views: Views,
+    *,
+    backend: Backend = "auto",
+    progress: Progress = silent,
 ) -> tuple[Gaussians, Int[Tensor, "M"]]:
     """Splats that show the photos' cameras what ``whole`` shows them, and which of ``fewer`` each one is.
 
@@ -46,19 +52,21 @@ def polished(
         views: the photos; only their sizes and masks matter.
     """
     if len(fewer) > POLISHED_SPLATS or not len(fewer) or not len(views):
-        return fewer, torch.arange(len(fewer))
+        return fewer, torch.arange(len(fewer), device=fewer.device)
     stride = -(-len(views) // POLISHED_PHOTOS)
     chosen = list(range(len(views)))[::stride]
     cameras = cameras[chosen]
-    behind = [torch.full((3,), _BACKGROUNDS[i % len(_BACKGROUNDS)]) for i in range(len(chosen))]
-    pictures = [render(whole, cameras[i], background=color, backend="cpu").color for i, color in enumerate(behind)]
+    greys = [_BACKGROUNDS[i % len(_BACKGROUNDS)] for i in range(len(chosen))]
+    pictures = [render(whole, cameras[i], background=(g, g, g), backend=backend).color for i, g in enumerate(greys)]
     targets = torch.stack(pictures).movedim(-1, 1).clamp(0, 1)
     views = dataclasses.replace(views[chosen], images=targets, cameras=None, intrinsics=None)
-    options = Options(exposure=False, faint=0.0, large=0.0, anchor=0.0, rates=dict(_RATES), backgrounds=_BACKGROUNDS)
-    descent = Descent(fewer, cameras, views, options)
-    most = _WORK // (len(fewer) + 2 * targets[0, 0].numel())
-    descent.run(
-        Limit(steps=min(max(most, _STEPS[0]), _STEPS[1])),
-        lambda step, share, loss: progress("polishing merged splats", round(100 * share), 100),
+    options = Options(
+        exposure=False, faint=0.0, large=0.0, anchor=0.0, rates=dict(_RATES), backgrounds=_BACKGROUNDS, backend=backend
     )
-    return descent.splats().detach(), descent.origins
+    optimizer = SplatOptimizer(fewer, cameras, views, options)
+    most = _WORK // (len(fewer) + 2 * targets[0, 0].numel())
+    optimizer.run(
+        Limit(steps=min(max(most, _STEPS[0]), _STEPS[1])),
+        lambda step, share: progress("polishing merged splats", round(100 * share), 100),
+    )
+    return optimizer.splats().detach(), optimizer.origins

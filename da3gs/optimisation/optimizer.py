@@ -1,4 +1,4 @@
-"""Adam on the numbers of a splat, one photo a step."""
+"""Adam on the parameters of Gaussians (and cameras), one photo a step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.densification import error_shares, halves, most_erring
-from da3gs.optimisation.photometric_loss import PhotoLoss
-from da3gs.rendering import render
+from da3gs.optimisation.photometric_loss import PhotometricLoss
+from da3gs.rendering import Backend, render
 from da3gs.splats.merging import footprints
 from da3gs.views import Views
 
@@ -74,21 +74,27 @@ class Options:
     """Splats may be split up to this count."""
     seed: int = 0
     """Of the order of the photos."""
+    backend: Backend = "auto"
+    """Draws the splats."""
 
 
-class Descent:
-    """Splats (and cameras) on their way down; ``run`` goes on, ``splats`` and ``cameras`` tell where it is."""
+class SplatOptimizer:
+    """Gradient descent on splats (and cameras); ``run`` goes on, ``splats`` and ``cameras`` are its present values.
+
+    It computes on the device that the splats lie on.
+    """
 
     def __init__(self, gaussians: Gaussians, cameras: Cameras, views: Views, options: Options) -> None:
         """Take copies of everything, so that the caller's records never change."""
         self._options = options
-        self._start = gaussians.map(lambda t: t.detach().float().cpu().clone())
-        self._cameras = cameras.map(lambda t: t.detach().cpu().clone())
+        self._device = device = gaussians.device
+        self._start = gaussians.map(lambda t: t.detach().float().clone())
+        self._cameras = cameras.map(lambda t: t.detach().to(device).clone())
         self._size = footprints(self._start.means, self._cameras)[:, None]
         self._pivot = float((self._start.means - self._cameras.centers.mean(0)).norm(dim=-1).median())
         self._losses = [
-            PhotoLoss.of(
-                image.movedim(0, -1).cpu().numpy(), None if views.masks is None else views.masks[i].cpu().numpy()
+            PhotometricLoss.of(
+                image.movedim(0, -1).to(device), None if views.masks is None else views.masks[i].to(device)
             )
             for i, image in enumerate(views.images)
         ]
@@ -105,9 +111,9 @@ class Descent:
             self._values["bands"] = start.harmonics[:, 1:].clone()
             rates["bands"] = rates["harmonics"] * _HIGHER_BANDS
         if options.exposure and count > 1:
-            self._values["exposure"], rates["exposure"] = torch.zeros(count, 2, 3), EXPOSURE_RATE
+            self._values["exposure"], rates["exposure"] = torch.zeros(count, 2, 3, device=device), EXPOSURE_RATE
         if options.cameras and count > 1:
-            self._values["cameras"], rates["cameras"] = torch.zeros(count, 6), CAMERA_RATE
+            self._values["cameras"], rates["cameras"] = torch.zeros(count, 6, device=device), CAMERA_RATE
         for value in self._values.values():
             value.requires_grad_(True)
         self._rates = rates
@@ -118,7 +124,7 @@ class Descent:
         self._log_scales = self._values["scales"].detach().clone()
         self.steps = 0
         """Steps taken."""
-        self.origins = torch.arange(len(start))
+        self.origins = torch.arange(len(start), device=device)
         """Which splat of the start each one comes from."""
 
     def splats(self) -> Gaussians:
@@ -137,37 +143,35 @@ class Descent:
         """The cameras as they are now; differentiable. The first one never moves."""
         if "cameras" not in self._values:
             return self._cameras
-        moves = torch.cat((torch.zeros(1, 6), self._values["cameras"][1:])).to(self._cameras.world_to_cam.dtype)
+        value, dtype = self._values["cameras"], self._cameras.world_to_cam.dtype
+        moves = torch.cat((torch.zeros_like(value[:1]), value[1:])).to(dtype)
         moved = _rigid(moves[:, :3], moves[:, 3:] * self._pivot) @ self._cameras.world_to_cam
         return dataclasses.replace(self._cameras, world_to_cam=moved)
 
-    def run(
-        self, limit: Limit, told: Callable[[int, float, float], bool | None] = lambda step, share, loss: None
-    ) -> None:
-        """Go down until the limit; ``told`` hears the step, the share of the way and the loss, and True from it ends
-        the descent."""
+    def run(self, limit: Limit, on_step: Callable[[int, float], bool | None] = lambda step, share: None) -> None:
+        """Step until the limit; ``on_step`` gets the step and the share of the way, and True from it ends the run."""
         begin, first, stations = time.perf_counter(), self.steps, list(_GROWTH)
         while (share := limit.share(self.steps - first, time.perf_counter() - begin)) < 1:
             if stations and share >= stations[0]:
                 stations = [station for station in stations if station > share]
-                self.renew()
+                self.densify_and_prune()
             for group in self._adam.param_groups:
                 group["lr"] = self._rates[group["name"]] * _LAST**share
-            loss = self._step()
+            self._step()
             self.steps += 1
-            if told(self.steps - first, limit.share(self.steps - first, time.perf_counter() - begin), loss):
+            if on_step(self.steps - first, limit.share(self.steps - first, time.perf_counter() - begin)):
                 return
 
-    def renew(self) -> None:
-        """Let go of splats that have faded, and split those on which most of the error lies, within the count."""
+    def densify_and_prune(self) -> None:
+        """Remove splats that have faded, and split those with the largest share of the error, within the count."""
         splats = self.splats().detach()
         alive = splats.opacities >= _FAINT
         if not alive.any():
             return
         room = min(self._options.most - int(alive.sum()), int(_GROWN * len(splats)))
-        split = torch.zeros(0, dtype=torch.int64)
+        split = torch.zeros(0, dtype=torch.int64, device=self._device)
         if room > 0:
-            shares = error_shares(splats, self.cameras().detach(), self._losses)
+            shares = error_shares(splats, self.cameras().detach(), self._losses, backend=self._options.backend)
             split = most_erring(torch.where(alive, shares, 0), room)
         if alive.all() and not len(split):
             return
@@ -178,7 +182,8 @@ class Descent:
         place = torch.searchsorted(kept, split)
         with torch.no_grad():
             move = way / self._size[place]
-            for rows, sign in ((place, 1), (torch.arange(len(kept), len(kept) + len(split)), -1)):
+            fresh = torch.arange(len(kept), len(kept) + len(split), device=self._device)
+            for rows, sign in ((place, 1), (fresh, -1)):
                 self._values["means"][rows] += sign * move
                 self._values["scales"][rows] = scales
                 self._values["opacities"][rows] = torch.logit(opacities)
@@ -204,26 +209,27 @@ class Descent:
         self._size, self._log_scales = self._size[rows], self._log_scales[rows]
         self.origins = self.origins[rows]
 
-    def _step(self) -> float:
+    def _step(self) -> None:
         if not self._order:
             self._order = torch.randperm(len(self._losses), generator=self._generator).tolist()
         view = self._order.pop()
         with torch.inference_mode(False), torch.enable_grad():
             self._adam.zero_grad()
             splats = self.splats()
-            behind = self._options.backgrounds[view % len(self._options.backgrounds)]
-            color = render(splats, self.cameras()[view], background=torch.full((3,), behind), backend="cpu").color
+            grey = self._options.backgrounds[view % len(self._options.backgrounds)]
+            camera, backend = self.cameras()[view], self._options.backend
+            color = render(splats, camera, background=(grey, grey, grey), backend=backend).color
             if "exposure" in self._values:
                 gain, offset = self._values["exposure"][view]
                 color = color * gain.exp() + offset
-            loss, gradient = self._losses[view](color.detach().numpy())
-            held = self._held_back(splats)
-            torch.autograd.backward([color, held], [torch.from_numpy(gradient), torch.ones_like(held)])
+            with torch.no_grad():
+                _, gradient = self._losses[view](color.detach())
+            penalty = self._regularisation(splats)
+            torch.autograd.backward([color, penalty], [gradient, torch.ones_like(penalty)])
             self._adam.step()
-        return loss
 
-    def _held_back(self, splats: Gaussians) -> Float[Tensor, ""]:
-        """What keeps splats small, faint where they need not be opaque, and where they began."""
+    def _regularisation(self, splats: Gaussians) -> Float[Tensor, ""]:
+        """The penalty that keeps splats small, faint where they need not be opaque, and near their start."""
         options, value = self._options, self._values
         total = options.faint * splats.opacities.mean()
         total = total + options.large * (value["scales"] - self._log_scales).clamp(min=0).mean()

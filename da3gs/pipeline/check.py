@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.exports._independent_reader import StrangeSplats, read_splats
@@ -75,6 +76,7 @@ def check(
     against: Path | str | None = None,
     min_psnr: float | None = None,
     frame: Frame | None = None,
+    device: Device = "auto",
     backend: Backend = "auto",
 ) -> CheckReport:
     """Read a splat file as a stranger would, render a scene's reference cameras with it, and compare.
@@ -87,6 +89,7 @@ def check(
         against: the scene whose references to compare with; a folder's own by default.
         min_psnr: the bound in dB; by default 60 for .ply and 45 for other formats.
         frame: the axes that the file was exported in; by default what its comments say, else OpenCV's.
+        device: where the splats are drawn.
         backend: of the rendering.
 
     Raises:
@@ -109,9 +112,10 @@ def check(
     scores, precision = None, None
     if reference is not None and len(splats.means) and not splats.points:
         cameras = reference[0].transformed(axes)
-        scores = _scores(splats, cameras, reference[1], backend)
+        gaussians = _tensors(splats).to(drawing_device(device))
+        scores = _scores(gaussians, cameras, reference[1], backend)
         if scene is not None and folder is None and splats.kind != ".ply":
-            precision = _precision(splats, scene, cameras, axes, backend)
+            precision = _precision(gaussians, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
     report = _report(path, splats, scores, bound, precision)
     if scene is not None and folder is None and report.psnr is not None and not report.psnr >= bound:
@@ -160,27 +164,25 @@ def _worst(scores: list[float]) -> float:
     return min(scores, key=lambda score: -math.inf if math.isnan(score) else score)
 
 
-def _precision(
-    splats: StrangeSplats, scene: Path, cameras: Cameras, axes: Similarity, backend: Backend
-) -> float | None:
+def _precision(gaussians: Gaussians, scene: Path, cameras: Cameras, axes: Similarity, backend: Backend) -> float | None:
     """The file against the scene's own splats with as many harmonics, if it holds as many splats."""
     own = read_splats(scene / "scene.ply")
-    if len(own.means) != len(splats.means):
+    if len(own.means) != len(gaussians):
         return None
-    bands = min(own.harmonics.shape[1], splats.harmonics.shape[1])
+    bands = min(own.harmonics.shape[1], gaussians.harmonics.shape[1])
     own = dataclasses.replace(own, harmonics=own.harmonics[:, :bands])
     with torch.no_grad():
-        gaussians = _tensors(own).transformed(axes)
-        color = torch.stack([render(gaussians, cameras[i], backend=backend).color.cpu() for i in range(len(cameras))])
-    return _worst(_scores(splats, cameras, color, backend))
+        truth = _tensors(own).to(gaussians.device).transformed(axes)
+        color = torch.stack([render(truth, cameras[i], backend=backend).color.cpu() for i in range(len(cameras))])
+    return _worst(_scores(gaussians, cameras, color, backend))
 
 
 def _tensors(splats: StrangeSplats) -> Gaussians:
     return Gaussians(**{name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS})
 
 
-def _scores(splats: StrangeSplats, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
-    gaussians, scores = _tensors(splats), []
+def _scores(gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
+    scores = []
     with torch.no_grad():
         for index in range(len(cameras)):
             again = render(gaussians, cameras[index], backend=backend).color.cpu()

@@ -9,6 +9,7 @@ from typing import Any
 from da3gs._files import atomic_folder, check_output
 from da3gs._progress import Progress, silent
 from da3gs._scene_write import ply_lines, scene_frames, vertical_axis, write_cameras
+from da3gs._tensors import Device
 from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import WORDS, Frame, turned_scene
 from da3gs.exports.depth_maps import export_depth, write_depth
@@ -23,6 +24,7 @@ from da3gs.formats.ply import header_bytes, property_names, save_ply
 from da3gs.formats.spz import spz_bytes
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.budget import bounded, check_budget, merge, splats_in
+from da3gs.rendering import Backend
 from da3gs.scene import Scene, load_scene
 from da3gs.splats.pruning import Limits, cleaned
 
@@ -40,6 +42,8 @@ def export(
     budget: int | None = None,
     max_mb: float | None = None,
     overwrite: bool = False,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     progress: Progress = silent,
 ) -> int:
     """Write splats as ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz`` or ``.html``, or cameras as a folder.
@@ -60,6 +64,8 @@ def export(
         budget: at most so many splats; neighbours become one, which takes the scene's photos.
         max_mb: at most this size of the file that is written, in place of ``budget``.
         overwrite: replace an output of the same kind.
+        device: where splats are drawn that are merged.
+        backend: draws them.
         progress: told about the merging.
 
     Returns:
@@ -70,7 +76,7 @@ def export(
     """
     return prepared(
         source, output, frame=frame, degree=degree, limits=limits, budget=budget, max_mb=max_mb, overwrite=overwrite,
-        progress=progress,
+        device=device, backend=backend, progress=progress,
     ).write()  # fmt: skip
 
 
@@ -128,6 +134,8 @@ def prepared(
     budget: int | None = None,
     max_mb: float | None = None,
     overwrite: bool = False,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     progress: Progress = silent,
 ) -> Prepared:
     """All of ``export`` but the writing, with the same arguments.
@@ -140,7 +148,7 @@ def prepared(
     check_budget(budget, max_mb)
     if degree is not None and not 0 <= degree <= 3:
         raise InputError(f"--sh-degree is 0 to 3, got {degree}")
-    opened = _opened(source)
+    opened = _opened(source, device)
     if suffix == "/" and not isinstance(opened, Scene):
         raise InputError("a folder of cameras needs a scene folder; splats alone have none: name a file to write")
     if suffix == "/" and (budget is not None or max_mb is not None):
@@ -148,7 +156,7 @@ def prepared(
     opened, dropped = _cleaned(opened, limits)
     opened, merged = dataclasses.replace(opened, gaussians=with_degree(opened.gaussians, degree)), None
     if budget is not None or max_mb is not None:
-        opened, merged = _within(opened, suffix, Path(output), budget, max_mb, progress)
+        opened, merged = _within(opened, suffix, Path(output), budget, max_mb, backend, progress)
     content = turned_scene(opened, frame) if isinstance(opened, Scene) else opened.turned(frame)
     return Prepared(
         content=content, output=Path(output), suffix=suffix, overwrite=overwrite, dropped=dropped, merged=merged
@@ -177,6 +185,7 @@ def _within(
     output: Path,
     budget: int | None,
     max_mb: float | None,
+    backend: Backend,
     progress: Progress,
 ) -> tuple[Scene | BareSplats, dict[str, Any] | None]:
     """The splats merged until they keep the budget, and what that costs; None where they keep it as they are.
@@ -196,7 +205,7 @@ def _within(
         )
     drawn, _ = bounded(content.gaussians, None, content.cameras, most)
     while True:
-        fewer, _, price = merge(drawn, None, content.cameras, content.views, most, progress=progress)
+        fewer, _, price = merge(drawn, None, content.cameras, content.views, most, backend=backend, progress=progress)
         found = dataclasses.replace(content, gaussians=fewer)
         size = 0 if max_mb is None else _file_bytes(found, suffix, output)
         if max_mb is None or size <= max_mb * 1e6 or most == 1:
@@ -275,13 +284,13 @@ def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
     return dataclasses.replace(gaussians, harmonics=gaussians.harmonics[..., : (degree + 1) ** 2, :])
 
 
-def _opened(source: Scene | Gaussians | Path | str) -> Scene | BareSplats:
+def _opened(source: Scene | Gaussians | Path | str, device: Device) -> Scene | BareSplats:
     match source:
         case Scene():
             return source
         case Gaussians():
             return BareSplats(gaussians=source)
-    return load_scene(source) if Path(source).is_dir() else load_bare(source)
+    return load_scene(source, device=device) if Path(source).is_dir() else load_bare(source)
 
 
 def _comments(scene: Scene) -> list[str]:

@@ -6,17 +6,17 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import assert_never
 
 import torch
 from torch import nn
 
+from da3gs._tensors import chosen_device
 from da3gs.checkpoints import MODELS, ModelCard, checkpoint_card, load_model
 from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.pickled import named_card
 from da3gs.checkpoints.zoo import Head
-from da3gs.errors import BackendError, InputError
-from da3gs.pipeline.settings import Device, Settings
+from da3gs.errors import InputError
+from da3gs.pipeline.settings import Settings
 
 _PRECISIONS = {
     "auto": torch.float32,
@@ -91,29 +91,6 @@ def _text(value: object, otherwise: str) -> str:
 
 def _number(value: object, otherwise: int, *, least: int) -> int:
     return value if isinstance(value, int) and least <= value <= 4096 else otherwise
-
-
-def chosen_device(device: Device) -> torch.device:
-    """The device to run on; ``auto`` takes CUDA where there is any.
-
-    Raises:
-        BackendError: the machine has no such device.
-    """
-    match device:
-        case "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        case "cpu":
-            return torch.device("cpu")
-        case "cuda":
-            if not torch.cuda.is_available():
-                raise BackendError("--device cuda, but torch sees no CUDA device; use --device cpu")
-            return torch.device("cuda")
-        case "mps":
-            if not torch.backends.mps.is_available():
-                raise BackendError("--device mps, but this machine has none; use --device cpu")
-            return torch.device("mps")
-        case _:
-            assert_never(device)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def kept_splats_of(result: Placed, views: Views, settings: Settings) -> tuple[As
     alone = None if limits is None else dataclasses.replace(limits, outliers=None)
     exact = limits is not None and not settings.upstream and result.poses == "given"
     against = contradicted(result.depth, result.cameras, views).cpu() if exact else None
-    for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky)):
+    for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky, backend=settings.backend)):
         keep, reasons = _cleaned(candidates, result, view, alone, settings)
         if against is not None:
             h, w = views.sizes[view]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import nn
 
 from da3gs._progress import Progress, silent
+from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
 from da3gs.depth.alignment import honest_depth
@@ -35,12 +36,13 @@ from da3gs.pipeline.predict import predict, predicted_cameras
 from da3gs.pipeline.prune_prediction import kept_splats_of
 from da3gs.pipeline.refine import refined
 from da3gs.pipeline.scene_record import Scores, scene_record
-from da3gs.pipeline.settings import Device, DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
+from da3gs.pipeline.settings import DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
 from da3gs.poses.world_frame import Up, upright_frame
 from da3gs.prediction import Placed
+from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance, Scene, far_offset
 from da3gs.splats.from_prediction import Assembled
@@ -98,6 +100,7 @@ def reconstruct(
     dtype: DType = "auto",
     images: Images = "used",
     device: Device = "auto",
+    backend: Backend = "auto",
     threads: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -130,7 +133,7 @@ def reconstruct(
         metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
-        upstream=upstream, dtype=dtype, images=images, device=device, seed=seed,
+        upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()
     with watch("model"):
@@ -274,7 +277,7 @@ def _reconstruct(
         offset=offset if given is not None else (0.0, 0.0, 0.0),
         cam_to_world_given=None if given is None else given[context],
         originals=tuple(photos.photos[i] for i in context) if settings.images == "original" else None,
-    )
+    ).to(drawing_device(settings.device))
 
 
 def _scores(
@@ -291,13 +294,14 @@ def _scores(
     """PSNR at the photos, and at those held out."""
     context, held = split
     shown = official_render_cameras(result.cameras) if settings.upstream else result.cameras
-    scores = Scores(input=photo_psnr(gaussians, shown, everything[context]))
+    scores = Scores(input=photo_psnr(gaussians, shown, everything[context], backend=settings.backend))
     if not held:
         return scores
     progress("scoring held-out photos", 0, 1)
     cameras, source = _held_cameras(everything, everyone, context, held, result)
     source = "aligned" if estimated else source
-    return dataclasses.replace(scores, holdout=photo_psnr(gaussians, cameras, everything[held]), holdout_poses=source)
+    holdout = photo_psnr(gaussians, cameras, everything[held], backend=settings.backend)
+    return dataclasses.replace(scores, holdout=holdout, holdout_poses=source)
 
 
 def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float]]:
@@ -351,22 +355,26 @@ def _improved(
 
     ``found`` is how many splats there were before any were merged.
     """
-    gaussians = kept.gaussians
-    rows: Provenance | None = kept.provenance
+    device = drawing_device(settings.device)
+    gaussians = kept.gaussians.to(device)
+    rows: Provenance | None = kept.provenance.to(device)
     if settings.upstream:
         return gaussians, rows, {"refinement": None, "budget": None}
-    cameras, most = result.cameras.to("cpu"), _most(settings, gaussians)
+    cameras, most = result.cameras.to(device), _most(settings, gaussians)
     refinement, budget = None, None
     if settings.refine:
         with watch("refinement"):
             done = refined(
                 gaussians, rows, cameras, views,
-                seconds=settings.refine, budget=most, seed=settings.seed, progress=progress,
+                seconds=settings.refine, budget=most, seed=settings.seed, backend=settings.backend,
+                progress=progress,
             )  # fmt: skip
             gaussians, rows, refinement = done.gaussians, done.provenance, done.record
     if len(gaussians) > most:
         with watch("budget"):
-            gaussians, rows, price = merge(gaussians, rows, cameras, views, most, progress=progress)
+            gaussians, rows, price = merge(
+                gaussians, rows, cameras, views, most, backend=settings.backend, progress=progress
+            )
             budget = {"most": most, "before": found, "after": len(gaussians), "psnr_price": round(price, 3)}
     return gaussians, rows, {"refinement": refinement, "budget": budget}
 

@@ -1,4 +1,4 @@
-"""From a predicted splat to a good one: gradient descent against the scene's photos."""
+"""Refinement of a scene's splats by gradient descent against its photos."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.optimisation.optimizer import Descent, Limit, Options
+from da3gs.optimisation.optimizer import Limit, Options, SplatOptimizer
 from da3gs.pipeline.settings import split_holdout
+from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance, Scene
 from da3gs.splats.background_shell import surrounded
@@ -64,6 +65,7 @@ def refine(
     surround: bool = False,
     budget: int | None = None,
     seed: int = 0,
+    backend: Backend = "auto",
     progress: Progress = silent,
 ) -> Scene:
     """The scene with splats that show its photos better; the scene given stays as it is.
@@ -102,16 +104,18 @@ def refine(
         optimise_cameras=optimise_cameras,
         budget=budget,
         seed=seed,
+        backend=backend,
         progress=progress,
     )
     record = {**done.record, "surround": surround}
     if held:
         at, photos = scene.cameras[held], scene.views[held]
-        record["psnr_holdout_before"] = _mean(photo_psnr(scene.gaussians, at, photos))
-        record["psnr_holdout_after"] = _mean(photo_psnr(done.gaussians, at, photos))
+        record["psnr_holdout_before"] = _mean(photo_psnr(scene.gaussians, at, photos, backend=backend))
+        record["psnr_holdout_after"] = _mean(photo_psnr(done.gaussians, at, photos, backend=backend))
     everywhere = scene.cameras.world_to_cam.clone()
     everywhere[context] = done.cameras.world_to_cam
-    scores = photo_psnr(done.gaussians, dataclasses.replace(scene.cameras, world_to_cam=everywhere), scene.views)
+    moved_cameras = dataclasses.replace(scene.cameras, world_to_cam=everywhere)
+    scores = photo_psnr(done.gaussians, moved_cameras, scene.views, backend=backend)
     before = scene.record.get("psnr")
     figures = {
         **(before if isinstance(before, dict) else {}),
@@ -125,7 +129,7 @@ def refine(
         scene,
         gaussians=done.gaussians,
         provenance=_renumbered(done.provenance, _places(context + held)),
-        cameras=dataclasses.replace(scene.cameras, world_to_cam=everywhere),
+        cameras=moved_cameras,
         cam_to_world_given=None if moved else scene.cam_to_world_given,
         record={**scene.record, "psnr": figures, "refinement": record},
     )
@@ -140,7 +144,7 @@ def _renumbered(rows: Provenance | None, order: list[int]) -> Provenance | None:
     """The rows with views counted in this order; merged splats stay -1."""
     if rows is None:
         return None
-    place = torch.tensor([*_places(order), -1], dtype=rows.view.dtype)
+    place = torch.tensor([*_places(order), -1], dtype=rows.view.dtype, device=rows.view.device)
     return dataclasses.replace(rows, view=place[rows.view.long()])
 
 
@@ -171,6 +175,7 @@ def refined(
     optimise_cameras: bool = False,
     budget: int | None = None,
     seed: int = 0,
+    backend: Backend = "auto",
     progress: Progress = silent,
 ) -> Refined:
     """Splats refined against photos, if that helps at a photo left out; see ``refine``.
@@ -182,8 +187,8 @@ def refined(
     begin = time.perf_counter()
     room = DEFAULT_BUDGET if budget is None else budget
     most = min(room, len(gaussians))
-    options = Options(cameras=optimise_cameras, most=room, seed=seed)
-    scores = photo_psnr(gaussians, cameras, views)
+    options = Options(cameras=optimise_cameras, most=room, seed=seed, backend=backend)
+    scores = photo_psnr(gaussians, cameras, views, backend=backend)
     before = _mean(scores)
     trial = None
     limit = Limit(steps=steps, seconds=seconds)
@@ -193,23 +198,23 @@ def refined(
             return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
         limit = trial.rest(limit, len(views), time.perf_counter() - begin)
     start, rows = thinned(gaussians, provenance, cameras, most)
-    descent = Descent(start, cameras, views, options)
-    descent.run(limit, _told(progress, "refining", descent, cameras, views))
-    splats, moved = descent.splats().detach(), descent.cameras().detach()
+    optimizer = SplatOptimizer(start, cameras, views, options)
+    optimizer.run(limit, _reporter(progress, "refining", optimizer, cameras, views, backend))
+    splats, moved = optimizer.splats().detach(), optimizer.cameras().detach()
     keep = (splats.opacities >= _FAINT) & finite_splats(splats)
     splats = splats.masked(keep)
-    ends = photo_psnr(splats, moved, views) if len(splats) else [0.0]
+    ends = photo_psnr(splats, moved, views, backend=backend) if len(splats) else [0.0]
     after, guard = _mean(ends), 0 if trial is None else trial.view
     if not len(splats) or after <= before or ends[guard] < scores[guard]:
         return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
     elapsed = time.perf_counter() - begin
     return Refined(
         gaussians=splats,
-        provenance=None if rows is None else rows.map(lambda t: t[descent.origins][keep]),
+        provenance=None if rows is None else rows.map(lambda t: t[optimizer.origins][keep]),
         cameras=moved,
         record={
             "kept": True,
-            "steps": descent.steps,
+            "steps": optimizer.steps,
             "trial": None if trial is None else trial.as_dict(views.names),
             "splats_before": len(gaussians),
             "splats_after": len(splats),
@@ -263,47 +268,50 @@ def _trial(
     begin = time.perf_counter()
     guard = len(views) // 2
     others = [i for i in range(len(views)) if i != guard]
-    foreign = torch.ones(len(gaussians), dtype=torch.bool) if provenance is None else provenance.view != guard
+    foreign = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+    if provenance is not None:
+        foreign = provenance.view != guard
     if not foreign.any():
         foreign[:] = True
     part = max(1, round(most * float(foreign.float().mean())))
     start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
     options = dataclasses.replace(options, most=max(part, round(options.most * float(foreign.float().mean()))))
     at, photo = cameras[[guard]], views[[guard]]
-    scores = [photo_psnr(gaussians.masked(foreign), at, photo)[0]]
+    scores = [photo_psnr(gaussians.masked(foreign), at, photo, backend=options.backend)[0]]
     found, due = [0], [_FIRST_LOOK]
-    descent = Descent(start, cameras[others], views[others], options)
+    optimizer = SplatOptimizer(start, cameras[others], views[others], options)
 
-    def told(step: int, share: float, loss: float) -> bool:
+    def on_step(step: int, share: float) -> bool:
         """Look at the photo left out now and then; True once it has clearly won."""
         progress("trying out refinement", min(round(100 * share), 100), 100)
         if step >= due[0] or share >= 1:
-            scores.append(photo_psnr(descent.splats().detach(), at, photo)[0])
+            scores.append(photo_psnr(optimizer.splats().detach(), at, photo, backend=options.backend)[0])
             found.append(step)
             due[0] = math.ceil(_NEXT_LOOK * step)
         return scores[-1] >= scores[0] + _CLEAR
 
     left = None if limit.seconds is None else max(_TRIAL * limit.seconds - (time.perf_counter() - begin), 1e-3)
     steps = None if limit.steps is None else max(math.ceil(_TRIAL * limit.steps), min(_LEAST_TRIAL, limit.steps))
-    descent.run(Limit(steps=steps, seconds=left), told)
+    optimizer.run(Limit(steps=steps, seconds=left), on_step)
     best = max(range(len(scores)), key=scores.__getitem__)
     return _Trial(view=guard, start=scores[0], best=scores[best], best_step=found[best], steps=found[-1])
 
 
-def _told(
-    progress: Progress, stage: str, descent: Descent, cameras: Cameras, views: Views
-) -> Callable[[int, float, float], None]:
+def _reporter(
+    progress: Progress, stage: str, optimizer: SplatOptimizer, cameras: Cameras, views: Views, backend: Backend
+) -> Callable[[int, float], None]:
     """Progress with the PSNR of a photo, looked at every tenth of the way."""
     looked = [-1.0, 0.0]
 
-    def told(step: int, share: float, loss: float) -> None:
+    def on_step(step: int, share: float) -> None:
         """Look at the first photo every tenth of the way."""
         if share >= looked[0] + 0.1:
             looked[0] = share
-            looked[1] = photo_psnr(descent.splats().detach(), descent.cameras().detach()[[0]], views[[0]])[0]
+            camera = optimizer.cameras().detach()[[0]]
+            looked[1] = photo_psnr(optimizer.splats().detach(), camera, views[[0]], backend=backend)[0]
         progress(f"{stage}, {looked[1]:.1f} dB at {views.names[0]}", min(round(100 * share), 100), 100)
 
-    return told
+    return on_step
 
 
 def _unchanged(

@@ -6,9 +6,11 @@ import dataclasses
 import re
 from typing import Literal
 
+from da3gs._tensors import Device
 from da3gs.errors import InputError
 from da3gs.optimisation.budget import check_budget
 from da3gs.poses.world_frame import Up
+from da3gs.rendering import Backend
 from da3gs.splats.pruning import DEFAULT_EDGE, Limits, parse_crop
 
 Poses = Literal["auto", "given", "predicted", "rays", "colmap"]
@@ -18,7 +20,6 @@ Sky = Literal["drop", "shell"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Images = Literal["used", "original"]
 Panoramas = Literal["auto", "always", "never"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Settings:
     dtype: DType = "auto"
     images: Images = "used"
     device: Device = "auto"
+    backend: Backend = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,6 +16,8 @@ from da3gs.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
 
+DEVICES = frozenset({"cuda"})
+"""Kinds of device that gsplat's kernels run on."""
 _PACK_FROM = 4_000_000
 """With more (splat, camera) pairs than this, gsplat keeps only the visible ones: slower a little, smaller a lot."""
 

@@ -43,7 +43,7 @@ def contributions(
 
                 weigh_cpu(gaussians, camera, weights, total, antialias=antialias)
             case "gsplat":
-                total += _from_gradients(gaussians, camera, weights, antialias)
+                total += _from_gradients(gaussians, camera, weights, backend, antialias)
             case other:
                 assert_never(other)
         progress("weighing splats", index + 1, len(cameras))
@@ -51,14 +51,14 @@ def contributions(
 
 
 def _from_gradients(
-    gaussians: Gaussians, camera: Cameras, weights: Float[Tensor, "H W"], antialias: bool
+    gaussians: Gaussians, camera: Cameras, weights: Float[Tensor, "H W"], backend: Backend, antialias: bool
 ) -> Float[Tensor, "N"]:
     """Any backend: the gradient by a channel that each splat has to itself."""
     with torch.inference_mode(False), torch.enable_grad():
         plain = gaussians.map(lambda t: t.detach().clone())  # autograd takes no tensors made in inference mode
         camera = camera.map(lambda t: t.detach().clone())
         marks = torch.zeros(len(gaussians), 1, device=gaussians.means.device, requires_grad=True)
-        picture = render(plain, camera, features=marks, backend="auto", antialias=antialias)
+        picture = render(plain, camera, features=marks, backend=backend, antialias=antialias)
         assert picture.features is not None
         (share,) = torch.autograd.grad(picture.features, marks, weights[..., None].to(picture.features))
     return share[:, 0]

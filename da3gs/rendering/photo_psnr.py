@@ -1,4 +1,4 @@
-"""How well a splat shows the photos."""
+"""PSNR of a splat's renders against the photos."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.metrics.image import psnr
-from da3gs.rendering import render
+from da3gs.rendering.rasterise import Backend, render
 from da3gs.views import Views
 
 
-def photo_psnr(gaussians: Gaussians, cameras: Cameras, views: Views) -> list[float]:
+def photo_psnr(gaussians: Gaussians, cameras: Cameras, views: Views, *, backend: Backend = "auto") -> list[float]:
     """PSNR in dB of the splat's render against each view's photo, inside its mask, in view order."""
     scores = []
     for index in range(len(views)):
-        rendering = render(gaussians, cameras[index])
+        rendering = render(gaussians, cameras[index], backend=backend)
         photo = views.images[index].movedim(0, -1)
         mask = None if views.masks is None else views.masks[index]
         with torch.no_grad():

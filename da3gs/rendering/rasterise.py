@@ -154,21 +154,19 @@ def choose_backend(backend: Backend, gaussians: Gaussians) -> Literal["cpu", "gs
     Raises:
         BackendError: the chosen backend cannot draw them.
     """
-    cuda = gaussians.means.is_cuda
+    from da3gs.rendering import _gsplat
+
+    device = gaussians.means.device.type
     match backend:
         case "auto":
-            if not cuda:
-                return "cpu"
-            from da3gs.rendering._gsplat import is_available
-
-            return "gsplat" if is_available() else "cpu"
+            return "gsplat" if device in _gsplat.DEVICES and _gsplat.is_available() else "cpu"
         case "cpu":
             return "cpu"
         case "gsplat":
-            if not cuda:
+            if device not in _gsplat.DEVICES:
                 raise BackendError(
-                    f"backend='gsplat' needs CUDA tensors, got {gaussians.means.device.type}; "
-                    "move the scene with .to('cuda') or use backend='cpu'"
+                    f"backend='gsplat' needs CUDA tensors, got {device}; "
+                    "use --device cuda (from Python: move the scene with .to('cuda')), or backend='cpu'"
                 )
             return "gsplat"
         case other:

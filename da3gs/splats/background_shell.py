@@ -35,7 +35,7 @@ def surrounded(
     gaussians: Gaussians, provenance: Provenance | None, cameras: Cameras, views: Views
 ) -> tuple[Gaussians, Provenance | None]:
     """The splats with a surround behind them, which comes from no photo in particular (view -1)."""
-    added = surround(gaussians, cameras, views)
+    added = surround(gaussians.to("cpu"), cameras.to("cpu"), views.to("cpu")).to(gaussians.device)
     if provenance is None:
         return Gaussians.concatenated((gaussians, added)), None
     count = len(added)

@@ -17,7 +17,7 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 from da3gs.network.depth_splats import depth_flyers, splats_from_depth
 from da3gs.prediction import Placed
-from da3gs.rendering import render
+from da3gs.rendering import Backend, render
 from da3gs.scene import Provenance
 from da3gs.splats.sky_shell import has_sky, laid_on_shell, sky_shell
 from da3gs.views import Views
@@ -49,7 +49,12 @@ def assemble(result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "d
 
 
 def assembled_views(
-    result: Placed, views: Views, *, sky: Literal["drop", "shell"] = "drop", only: Sequence[int] | None = None
+    result: Placed,
+    views: Views,
+    *,
+    sky: Literal["drop", "shell"] = "drop",
+    only: Sequence[int] | None = None,
+    backend: Backend = "auto",
 ) -> Iterator[Assembled]:
     """The splats of one view after the other: the head's where there are any, else (or where ``sharp``) from depth.
 
@@ -69,7 +74,7 @@ def assembled_views(
         h, w = views.sizes[view]
         photo = views.images[view, :, :h, :w].to(result.depth.device)
         camera = result.cameras[[view]].cropped(0, 0, h, w)[0]
-        own = _view_splats(result, views, view, photo, camera)
+        own = _view_splats(result, views, view, photo, camera, backend)
         own_sky = None if result.sky is None else result.sky[view, :h, :w]
         mask = torch.ones(h, w, dtype=torch.bool) if views.masks is None else views.masks[view, :h, :w].cpu()
         confidence = None if result.confidence is None else result.confidence[view, :h, :w]
@@ -78,7 +83,7 @@ def assembled_views(
             own, rim = laid_on_shell(own, own_sky, photo, camera, shell)
             row, keep = _rows_with_shell(row, rim.cpu()), torch.cat((keep, mask[rim.cpu()]))
         if result.gaussians is None:
-            own = recolored(own, photo, camera)
+            own = recolored(own, photo, camera, backend=backend)
         yield Assembled(gaussians=own.to("cpu"), wanted=keep, provenance=row)
 
 
@@ -105,7 +110,9 @@ def _columns(records: Sequence[TensorRecord], kind: type) -> dict[str, list[Tens
     return {field.name: [getattr(record, field.name) for record in records] for field in dataclasses.fields(kind)}
 
 
-def _view_splats(result: Placed, views: Views, view: int, photo: Float[Tensor, "3 h w"], camera: Cameras) -> Gaussians:
+def _view_splats(
+    result: Placed, views: Views, view: int, photo: Float[Tensor, "3 h w"], camera: Cameras, backend: Backend
+) -> Gaussians:
     """One splat for each pixel of a photo, in row order."""
     h, w = photo.shape[-2:]
     if result.gaussians is not None:
@@ -114,7 +121,7 @@ def _view_splats(result: Placed, views: Views, view: int, photo: Float[Tensor, "
         if result.sharp is None or not (sharp := result.sharp[view, :h, :w].flatten()).any():
             return soft
         bare = dataclasses.replace(result, gaussians=None)
-        made = recolored(_view_splats(bare, views, view, photo, camera), photo, camera)
+        made = recolored(_view_splats(bare, views, view, photo, camera, backend), photo, camera, backend=backend)
         return _replaced(soft, made, sharp)
     confidence = None if result.confidence is None else result.confidence[view : view + 1, :h, :w]
     depth = result.depth[view : view + 1, :h, :w]
@@ -155,14 +162,21 @@ def _rows_with_shell(row: Provenance, rim: Bool[Tensor, "h w"]) -> Provenance:
     )
 
 
-def recolored(gaussians: Gaussians, photo: Float[Tensor, "3 H W"], camera: Cameras, *, steps: int = 2) -> Gaussians:
+def recolored(
+    gaussians: Gaussians,
+    photo: Float[Tensor, "3 H W"],
+    camera: Cameras,
+    *,
+    steps: int = 2,
+    backend: Backend = "auto",
+) -> Gaussians:
     """Splats, the first ones one a pixel, sharpened in their own view by bounded steps ``c ← c + photo − render(c)``.
 
     The rasteriser blurs; this is van Cittert's deconvolution with the rasteriser itself as the kernel. Two steps win
     some 8 dB at the own view; more would begin to show as halos in others.
     """
     for _ in range(steps):
-        error = photo.movedim(0, -1) - render(gaussians, camera).color
+        error = photo.movedim(0, -1) - render(gaussians, camera, backend=backend).color
         change = error.clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3) / C0
         change = torch.cat((change, change.new_zeros(len(gaussians) - len(change), 1, 3)))
         gaussians = dataclasses.replace(gaussians, harmonics=gaussians.harmonics + change)

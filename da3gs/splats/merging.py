@@ -180,10 +180,18 @@ def thinned(
     keep: Bool[Tensor, "N"] | None = None,
     weights: Float[Tensor, "N"] | None = None,
 ) -> tuple[Gaussians, Provenance | None]:
-    """At most ``most`` splats, of those to keep: neighbours that agree become one; see ``agreeing_cells``."""
+    """At most ``most`` splats, of those to keep: neighbours that agree become one; see ``agreeing_cells``.
+
+    Sorting and pooling run on the CPU; the result lies where the splats did.
+    """
     count = len(gaussians) if keep is None else int(keep.sum())
     if count <= most:
         if keep is None or count == len(gaussians):
             return gaussians, provenance
         return gaussians.masked(keep), None if provenance is None else provenance.map(lambda t: t[keep])
-    return merged_cells(gaussians, provenance, *agreeing_cells(gaussians, cameras, most, keep=keep, weights=weights))
+    device = gaussians.device
+    own, rows = gaussians.to("cpu"), None if provenance is None else provenance.to("cpu")
+    keep, weights = None if keep is None else keep.cpu(), None if weights is None else weights.cpu()
+    cells = agreeing_cells(own, cameras.to("cpu"), most, keep=keep, weights=weights)
+    fewer, rows = merged_cells(own, rows, *cells)
+    return fewer.to(device), None if rows is None else rows.to(device)

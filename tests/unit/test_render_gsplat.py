@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.errors import BackendError
 from da3gs.gaussians import Gaussians
 from da3gs.rendering import render
 from da3gs.rendering._gsplat import render_gsplat
+from tests.gsplat_twin import Twin, twin
 from tests.unit import oracle
+
+__all__ = ["twin"]
 
 NAMES = ("means", "scales", "quaternions", "opacities", "harmonics")
 
@@ -42,48 +41,9 @@ def _cameras(*shape: int) -> Cameras:
     return Cameras(world_to_cam=poses, intrinsics=k.expand(*shape, 3, 3).clone(), height=30, width=40)
 
 
-def _like_gsplat(**arguments: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """What gsplat's function returns for these arguments, with its shape rules, drawn by the CPU backend."""
-    means, poses = arguments["means"], arguments["viewmats"]
-    assert poses.shape[:-3] == means.shape[:-2]
-    assert arguments["opacities"].isfinite().all()
-    cameras = Cameras(
-        world_to_cam=poses, intrinsics=arguments["Ks"], height=arguments["height"], width=arguments["width"]
-    )
-    sh = arguments.get("sh_degree") is not None
-    colors = arguments["colors"]
-    picture = render(
-        Gaussians(
-            means=means,
-            scales=arguments["scales"],
-            quaternions=arguments["quats"],
-            opacities=arguments["opacities"],
-            harmonics=colors if sh else means.new_zeros(*means.shape[:-1], 1, 3),
-        ),
-        cameras,
-        background=arguments.get("backgrounds"),
-        features=None if sh else colors,
-        antialias=arguments["rasterize_mode"] == "antialiased",
-        backend="cpu",
-    )
-    if not sh:
-        assert picture.features is not None
-        return picture.features, picture.alpha[..., None], {}
-    return torch.cat((picture.color, picture.depth[..., None]), -1), picture.alpha[..., None], {}
-
-
-def _pretend(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("gsplat")
-    module.rasterization = _like_gsplat  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gsplat", module)
-
-
 @pytest.mark.parametrize(("scenes", "views"), [((), ()), ((), (3,)), ((), (2, 3)), ((2,), (2,)), ((2,), (2, 3))])
 @pytest.mark.parametrize("antialias", [False, True])
-def test_how_gsplat_is_called(
-    monkeypatch: pytest.MonkeyPatch, scenes: tuple[int, ...], views: tuple[int, ...], antialias: bool
-) -> None:
-    _pretend(monkeypatch)
+def test_how_gsplat_is_called(twin: Twin, scenes: tuple[int, ...], views: tuple[int, ...], antialias: bool) -> None:
     gaussians, cameras = _splats(*scenes, 60), _cameras(*views)
     features = torch.rand(*scenes, 60, 2)
     background = torch.rand(*views, 3)
@@ -93,8 +53,7 @@ def test_how_gsplat_is_called(
         assert torch.equal(picture, getattr(expected, name)), name
 
 
-def test_skew_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    _pretend(monkeypatch)
+def test_skew_is_refused(twin: Twin) -> None:
     cameras = _cameras()
     cameras.intrinsics[0, 1] = 1.0
     with pytest.raises(BackendError, match="skew"):

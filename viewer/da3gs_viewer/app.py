@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from numpy import ndarray
 
+from da3gs._tensors import Device
 from da3gs.cameras import Cameras
 from da3gs.errors import Da3gsError, InputError
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.memory_estimate import release_unused
+from da3gs.rendering import Backend
 from da3gs_viewer.address import page_url
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums
@@ -65,18 +67,22 @@ class Viewer:
         port: int = 8080,
         max_splats: int = HARDWARE_SPLATS,
         guard: Guard | None = None,
+        device: Device = "auto",
+        backend: Backend = "auto",
     ) -> None:
         """Prepare; nothing is served before ``start``.
 
         Args:
             max_splats: as many as a browser draws by itself, at most.
             guard: who may look in; None makes one.
+            device: where the server draws; ``auto`` takes CUDA where there is any.
+            backend: draws the splats.
 
         Raises:
             InputError: there is no splat to show.
             MissingDependencyError: viser is missing or too old.
         """
-        self.editor = Editor(scene)
+        self.editor = Editor(scene, device=device, backend=backend)
         if not len(self.editor.gaussians):
             raise InputError("there is no splat to show")
         self._host, self._port, self.max_splats = host, port, max_splats
@@ -290,6 +296,8 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8080,
     open_browser: bool = True,
+    device: Device = "auto",
+    backend: Backend = "auto",
     ready: Callable[[str], Any] | None = None,
 ) -> None:
     """Show a scene in the browser until interrupted.
@@ -297,13 +305,15 @@ def view(
     Args:
         host: address to listen on; 0.0.0.0 lets others on the network in who have the link.
         port: 0 takes any free one.
+        device: where the server draws.
+        backend: draws the splats.
         ready: called with the page's address once it can be opened.
 
     Raises:
         InputError: the host or the port cannot be had.
     """
     require_viser()
-    with Viewer(scene, host=host, port=port) as viewer:
+    with Viewer(scene, host=host, port=port, device=device, backend=backend) as viewer:
         if ready is not None:
             ready(viewer.url)
         if open_browser and has_display():

@@ -12,10 +12,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from da3gs._progress import Progress, silent
+from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
+from da3gs.rendering import Backend
 from da3gs.scene import Provenance, Scene
 from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, neighbours
 
@@ -48,9 +50,15 @@ class Editor:
     All methods may be called from any thread.
     """
 
-    def __init__(self, scene: Scene | Gaussians) -> None:
-        """Start with everything in sight."""
+    def __init__(self, scene: Scene | Gaussians, *, device: Device = "auto", backend: Backend = "auto") -> None:
+        """Start with everything in sight.
+
+        Editing runs on the CPU; splats are drawn on ``device`` by ``backend``.
+        """
+        self.device, self.backend = drawing_device(device), backend
         self.scene = scene if isinstance(scene, Scene) else None
+        if self.scene is not None:
+            self.scene = self.scene.to("cpu")
         own = scene.gaussians if isinstance(scene, Scene) else scene
         first = State(
             gaussians=own.to("cpu").detach(),
@@ -131,7 +139,12 @@ class Editor:
         with self._lock:
             state, shown, rows, cameras, steps = self.state, self._shown, self.rows, self.cameras, self._steps()
         before = len(shown)
-        fewer, rows, price = merge(shown, rows, cameras, self.scene.views, budget, progress=progress)
+        on, photos = self.device, self.scene.views
+        fewer, rows, price = merge(
+            shown.to(on), None if rows is None else rows.to(on), cameras.to(on), photos, budget,
+            backend=self.backend, progress=progress,
+        )  # fmt: skip
+        fewer, rows = fewer.to("cpu"), None if rows is None else rows.to("cpu")
         facts = {"most": budget, "before": before, "after": len(fewer), "psnr_price": round(price, 3)}
         if len(fewer) < before:
             with self._lock:

@@ -215,9 +215,10 @@ def _reconstruct(job: Job, models: dict[tuple[str, str], Any], pipe: Connection)
     progress("loading the model", 0, 1)
     model = _model(job.model, job.options, models)
     scene = reconstruct(job.source, model=model, poses=job.poses, progress=progress, **job.options)  # type: ignore[arg-type]
-    scene.save(job.scene, progress=progress)
+    backend = job.options.get("backend", "auto")
+    scene.save(job.scene, backend=backend, progress=progress)
     progress("checking the file", 0, 1)
-    report = check(job.scene)
+    report = check(job.scene, device=job.options.get("device", "auto"), backend=backend)
     if not report.passed:
         raise Da3gsError(f"the file shows something else than the splats in memory ({report.psnr:.0f} dB): a bug")
     return {"splats": len(scene.gaussians), "views": len(scene.views)}

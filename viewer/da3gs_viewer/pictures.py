@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from da3gs.cameras import Cameras
+from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import unproject
 from da3gs.rendering import Rendering, render
 from da3gs_viewer.editor import Editor
@@ -53,6 +54,7 @@ class Artist:
         self._editor, self._lock = editor, threading.Lock()
         self._range: tuple[object, float, float] | None = None
         self._ranks: tuple[object, Tensor] | None = None
+        self._placed: tuple[Gaussians, Gaussians] | None = None
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -112,7 +114,14 @@ class Artist:
             return Rendering(
                 color=color, depth=empty, alpha=empty, features=None if features is None else empty[..., None]
             )
-        return render(gaussians, camera, background=look.background, features=features)
+        device = self._editor.device
+        with self._lock:
+            if self._placed is None or self._placed[0] is not gaussians:
+                self._placed = (gaussians, gaussians.to(device))
+            splats = self._placed[1]
+        features = None if features is None else features.to(device)
+        backend = self._editor.backend
+        return render(splats, camera, background=look.background, features=features, backend=backend).to("cpu")
 
     def _depth(self, picture: Rendering) -> UInt8[np.ndarray, "H W 3"]:
         """Inverse depth, near is red, on one scale for the whole scene so that it does not flicker."""

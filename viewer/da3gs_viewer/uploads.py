@@ -228,7 +228,10 @@ class Uploads:
         from da3gs.scene import load_scene
         from da3gs_viewer.app import Viewer
 
-        viewer = Viewer(load_scene(folder), host=self._host, port=0, guard=self.guard).start()
+        viewer = Viewer(
+            load_scene(folder), host=self._host, port=0, guard=self.guard,
+            device=self._options.get("device", "auto"), backend=self._options.get("backend", "auto"),
+        ).start()  # fmt: skip
         with self._lock:
             self._viewers.append(viewer)
             old = self._viewers[:-MOST_SCENES]

@@ -95,9 +95,9 @@ def test_viewer(twin: Twin, folder: Path) -> None:
 
     scene, pictures = load_scene(folder), []
     for backend in ("cpu", "gsplat"):
-        viewer = Viewer(scene, port=0, backend=backend)
-        pictures.append(viewer.artist.paint(scene.cameras[0], Look()))
-        viewer.editor.merge(150)
+        with Viewer(scene, port=0, backend=backend) as viewer:
+            pictures.append(viewer.artist.paint(scene.cameras[0], Look()))
+            viewer.editor.merge(150)
         assert bool(twin.calls) == (backend == "gsplat")
     assert np.array_equal(*pictures)
     assert {call.splats for call in twin.calls} >= {300}

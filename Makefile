@@ -8,7 +8,7 @@ LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 
-.PHONY: demo test test-slow test-browser test-readers clean
+.PHONY: demo test test-slow test-gpu test-browser test-readers dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.app
@@ -19,6 +19,11 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	@$(BIN)/python -m pytest -m "slow and not gpu and not browser"
+
+# Needs a CUDA device and gsplat's compiler; at most 8 minutes with the benchmark.
+test-gpu: $(VENV)/.test
+	@$(BIN)/python -m pytest -m gpu
+	@$(BIN)/python -m benchmarks.gpu
 
 test-browser: $(VENV)/.test
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
@@ -39,8 +44,11 @@ $(READERS)/.nerfstudio/.done: $(BIN)/uv pyproject.toml .ci/constraints.txt
 	UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(@D)/bin/python -c .ci/constraints.txt -e '.[nerfstudio]'
 	@touch $@
 
+dist: $(BIN)/uv
+	$(BIN)/uv build -q -o dist
+
 clean:
-	rm -rf $(VENV) demo.scene demo.mp4 $(READERS)/node_modules $(READERS)/.nerfstudio
+	rm -rf $(VENV) dist demo.scene demo.mp4 $(READERS)/node_modules $(READERS)/.nerfstudio
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "da3gs needs Python 3.11 or newer; name one with make PYTHON=...")'

@@ -8,7 +8,7 @@ LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 
-.PHONY: demo test test-slow test-gpu test-browser test-readers dist clean
+.PHONY: demo test test-slow test-gpu test-browser test-readers docs dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.app
@@ -43,6 +43,9 @@ $(READERS)/.nerfstudio/.done: $(BIN)/uv pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(@D)
 	UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(@D)/bin/python -c .ci/constraints.txt -e '.[nerfstudio]'
 	@touch $@
+
+docs: $(VENV)/.test
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q -f assets/mkdocs.yml
 
 dist: $(BIN)/uv
 	$(BIN)/uv build -q -o dist

@@ -1,6 +1,6 @@
 """The README's pictures of the viewer: a scene in a real Chromium, once at large and once while it is cleaned.
 
-Run: ``python -m benchmarks.screenshots SCENE [-o assets] [--photo N]``. Needs Chromium and playwright, as
+Run: ``python -m benchmarks.screenshots SCENE [-o assets/docs] [--photo N]``. Needs Chromium and playwright, as
 ``make test-browser`` does.
 """
 
@@ -73,7 +73,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene")
-    parser.add_argument("-o", "--output", type=Path, default=Path("assets"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("assets/docs"))
     parser.add_argument("--photos", type=int, nargs=2, default=(0, 0), help="the photos near which to stand")
     parser.add_argument("--crop", type=parse_crop, help="what is left of the scene in the second picture")
     options = parser.parse_args()

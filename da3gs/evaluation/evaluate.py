@@ -92,11 +92,8 @@ def evaluate(
     loose = not isinstance(model, str | Path) or not (baseline is None or isinstance(baseline, str))
     _check_workers(workers, address, loose=loose)
     model, name = _named(model)
-    method = Method(
-        model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device, backend=backend,
-        seed=seed,
-    )  # fmt: skip
-    method.settings()
+    method = Method(model=name, splats=splats, refine=refine, budget=budget, dtype=dtype, device=device,
+                    backend=backend, seed=seed)  # fmt: skip
     method = parse_baseline(baseline if isinstance(baseline, str) else None, method)
     own = baseline if isinstance(baseline, Baseline) and not isinstance(baseline, str) else None
     asked = Asked(
@@ -104,8 +101,8 @@ def evaluate(
         context=context, size=size, resolution=resolution, dataset=dataset, method=method, own=own,
     )  # fmt: skip
     known = isinstance(model, str | Path) and (_is_name(name) or not method.uses_model)
-    ready = None if known else loaded_model(model, method.settings())
-    plan = planned(asked, ready)
+    flags = method.settings()
+    plan = planned(asked, ready := None if known else loaded_model(model, flags))
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
     settings = plan.settings | {
         "model_sha256": _fingerprint(name) if method.uses_model and own is None else None,
@@ -116,7 +113,7 @@ def evaluate(
     kept = {} if folder is None else _continued(folder, settings, plan)
     jobs = _jobs(asked, plan, kept, trunk, reason, save_images=save_images and folder is not None)
     if jobs and method.uses_model and own is None and ready is None:
-        ready = loaded_model(name, method.settings())
+        ready = loaded_model(name, flags)
     if folder is not None:
         _begin(folder, settings, plan)
     given = Given(model=None if workers > 1 or address is not None else ready, baseline=own)

@@ -104,11 +104,9 @@ def evaluate(
     flags = method.settings()
     plan = planned(asked, ready := None if known else loaded_model(model, flags))
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
-    settings = plan.settings | {
-        "model_sha256": _fingerprint(name) if method.uses_model and own is None else None,
-        "lpips": None if trunk is None else trunk.name,
-        "save_images": save_images,
-    }
+    digest = _fingerprint(name) if method.uses_model and own is None else None
+    said = {"model_sha256": digest, "lpips": None if trunk is None else trunk.name, "save_images": save_images}
+    settings = plan.settings | said
     folder = None if output is None else Path(output)
     kept = {} if folder is None else _continued(folder, settings, plan)
     jobs = _jobs(asked, plan, kept, trunk, reason, save_images=save_images and folder is not None)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from da3gs._progress import Progress, silent
+from da3gs._progress import Progress, Stopwatch, silent
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
@@ -50,22 +48,6 @@ from da3gs.views import Views
 
 Source = str | Path | Sequence[str | Path]
 """Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene."""
-
-
-class Stopwatch:
-    """Seconds of each stage, in the order in which the stages first began."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time a block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def reconstruct(

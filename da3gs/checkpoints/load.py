@@ -28,7 +28,7 @@ from da3gs.checkpoints.convert import (
     upstream_shapes,
 )
 from da3gs.checkpoints.download import cached_folder
-from da3gs.checkpoints.quantised import ROW_SCALE, quantised_rows
+from da3gs.checkpoints.quantised import SCALES, quantised
 from da3gs.checkpoints.stored import StoredTensors, folder_files, json_object, load_json
 from da3gs.checkpoints.trust import checked_config
 from da3gs.checkpoints.zoo import MODELS, ModelCard, model_card
@@ -48,7 +48,7 @@ Network = DepthAnything3 | NestedDepthAnything3
 """What a checkpoint becomes."""
 
 FORMAT, QUANTISED_FORMAT = "da3gs-1", "da3gs-2"
-"""What our own files call themselves in their metadata: plain ones, and those with matrices in int8 rows."""
+"""What our own files call themselves in their metadata: plain ones, and those with matrices in int8."""
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SHOWN = 4  # names listed in an error before it says how many more there are
 
@@ -147,7 +147,7 @@ def save_checkpoint(
     *,
     card: Mapping[str, Any] | ModelCard | None = None,
     dtype: torch.dtype | None = None,
-    int8_rows: bool = False,
+    int8: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a network to one .safetensors file that ``load_model`` reads: our names, with the configuration beside.
@@ -157,21 +157,21 @@ def save_checkpoint(
         path: the file.
         card: what to tell about the model; readable with ``checkpoint_card``.
         dtype: precision in the file; None keeps the weights' own.
-        int8_rows: the backbone's matrices in int8 with one scale a row (``quantised``): a quarter of float32.
+        int8: the backbone's matrices in int8 with scales (``quantised``): little more than a quarter of float32.
         overwrite: replace an existing file.
     """
     told = dataclasses.asdict(card) if isinstance(card, ModelCard) else dict(card or {})
     metadata = {
-        "format": QUANTISED_FORMAT if int8_rows else FORMAT,
+        "format": QUANTISED_FORMAT if int8 else FORMAT,
         "config": json.dumps(config_to_dict(model.config), sort_keys=True),
         "card": json.dumps(told, sort_keys=True),
     }
     state: dict[str, Tensor] = {}
-    low = _matrices(model) if int8_rows else frozenset[str]()
+    low = _matrices(model) if int8 else frozenset[str]()
     for name, tensor in model.state_dict().items():
         if name in low:
-            rows, scale = quantised_rows(tensor.cpu())
-            state[name], state[name + ROW_SCALE] = rows.contiguous(), scale
+            whole, scales = quantised(tensor.cpu())
+            state[name], state[name + SCALES] = whole.contiguous(), scales
         else:
             state[name] = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
     with atomic_file(Path(path), overwrite=overwrite) as temporary:

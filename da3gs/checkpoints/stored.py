@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from da3gs.checkpoints.quantised import ROW_SCALE, dequantised
+from da3gs.checkpoints.quantised import SCALES, dequantised
 from da3gs.errors import CheckpointError
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -56,14 +57,15 @@ class StoredTensors(Mapping[str, Tensor]):
             for name in file.keys():  # noqa: SIM118  (it is no dictionary)
                 self._files[name] = (path, name)
                 self.shapes[name] = tuple(file.get_slice(name).get_shape())
-        for name in [name for name in self._files if name.endswith(ROW_SCALE)]:
-            matrix, shape = name.removesuffix(ROW_SCALE), self.shapes.pop(name)
-            if shape != self.shapes.get(matrix, ())[:1]:
+        for name in [name for name in self._files if name.endswith(SCALES)]:
+            matrix, groups = name.removesuffix(SCALES), self.shapes.pop(name)
+            rows = self.shapes.get(matrix, ())
+            if len(groups) != 2 or not groups[1] or rows[:1] != groups[:1] or math.prod(rows[1:]) % groups[1]:
                 raise CheckpointError(f"{path.name}: {name[:80]} does not fit its matrix; get the file again")
             self._scales[matrix] = self._files.pop(name)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor, mapped; of a matrix in int8 rows, what it stands for."""
+        """The tensor, mapped; of a matrix in int8, what it stands for."""
         value = self._stored(*self._files[name])
         if name in self._scales:
             return dequantised(value, self._stored(*self._scales[name]))

@@ -157,7 +157,7 @@ def _stored_shapes(path: Path) -> dict[str, list[int]]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, _LONGEST_HEADER)))
-        beside = ("__metadata__", ".row_scale")  # the scales of int8 rows (``quantised``) are no parameters
+        beside = ("__metadata__", ".group_scales")  # scales of int8 (``quantised``) are no parameters
         return {name: told["shape"] for name, told in header.items() if not name.endswith(beside)}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -5,7 +5,7 @@ da3gs train small-decay -o DECAYED --init RUN/last.safetensors
 da3gs train small-splats -o CANDIDATE --init DECAYED/last.safetensors
 python -m da3gs.training.publish CANDIDATE/last.safetensors
 
-The same with ``nano`` begins from nothing. A pretrained backbone is written in int8 rows, all else in float16.
+The same with ``nano`` begins from nothing. A pretrained backbone is written in int8, all else in float16.
 
 The figures of novel views then come from ``benchmarks/quality.py``, which replaces the card's last section.
 """
@@ -141,7 +141,7 @@ def publish(checkpoint: Path, folder: Path, *, scenes: int = 48, source: str = D
         backbone = f"{source}, SHA-256 of the file {str(told['backbone_sha256'])[:16]}"
     low = backbone is not None
     path = folder / f"{name}.safetensors"
-    save_checkpoint(model, path, card=told, dtype=torch.float16, int8_rows=low, overwrite=True)
+    save_checkpoint(model, path, card=told, dtype=torch.float16, int8=low, overwrite=True)
     splats = model.splat_head is not None
     text = card_text(name, images, parameters, figures, scenes, splats=splats, backbone=backbone)
     with atomic_file(path.with_suffix(".md"), overwrite=True) as temporary:

@@ -18,7 +18,7 @@ from da3gs.cli._session import Session
 class Refine(Command):
     """Make the splats of a scene show its photos better, and write a new scene.
 
-    A trial leaves one photo out first: where refinement does not help there, the splats stay as they are.
+    Photos are left out in turn first: where refinement does not help there, the splats stay as they are.
     """
 
     source: Annotated[Positional[str], option("SCENE", hint="")]
@@ -89,11 +89,11 @@ class Refine(Command):
 def refinement_lines(facts: dict[str, Any]) -> list[str]:
     """What refinement did, for people."""
     trial = facts["trial"]
-    at = "" if trial is None else f" at {trial['photo']}, left out of a trial"
+    at = "" if trial is None else f" at photos left out in turn ({', '.join(trial['photos'])})"
     behind = ["  surround blurred colours behind everything"] if facts.get("surround") else []
     if not facts["kept"]:
         return [*behind, f"  refined  no: nothing was won{at}; the splats are as they were"]
-    won = "" if trial is None else f", {trial['psnr_before']:.1f} to {trial['psnr_best']:.1f} dB{at}"
+    won = "" if trial is None else f", {' and '.join(f'{gain:+.1f}' for gain in trial['gains'])} dB{at}"
     lines = [
         *behind,
         f"  refined  {facts['steps']} steps in {facts['seconds']:.0f} s, "

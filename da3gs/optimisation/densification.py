@@ -22,14 +22,20 @@ _NARROWER = math.log(1.6)
 
 
 def error_shares(
-    splats: Gaussians, cameras: Cameras, losses: Sequence[PhotometricLoss], *, backend: Backend = "auto"
+    splats: Gaussians,
+    cameras: Cameras,
+    losses: Sequence[PhotometricLoss],
+    *,
+    antialias: bool = False,
+    backend: Backend = "auto",
 ) -> Float[Tensor, "N"]:
     """Each splat's share of the photos' absolute error, by its blending weights (Rota Bulò et al. 2024)."""
     total = torch.zeros(len(splats), device=splats.device)
     for view, loss in enumerate(losses):
-        color = render(splats, cameras[view], backend=backend).color
+        color = render(splats, cameras[view], antialias=antialias, backend=backend).color
         error = (color - loss.photo).abs().mean(-1) * (loss.weights[..., 0] > 0)
-        total += contributions(splats, cameras[[view]], pixel_weights=error[None], backend=backend)
+        camera = cameras[[view]]
+        total += contributions(splats, camera, pixel_weights=error[None], antialias=antialias, backend=backend)
     return total
 
 

@@ -74,6 +74,8 @@ class Options:
     """Splats may be split up to this count."""
     seed: int = 0
     """Of the order of the photos."""
+    antialias: bool = False
+    """Draw splats smaller than a pixel fainter rather than larger."""
     backend: Backend = "auto"
     """Draws the splats."""
 
@@ -148,15 +150,24 @@ class SplatOptimizer:
         moved = _rigid(moves[:, :3], moves[:, 3:] * self._pivot) @ self._cameras.world_to_cam
         return dataclasses.replace(self._cameras, world_to_cam=moved)
 
-    def run(self, limit: Limit, on_step: Callable[[int, float], bool | None] = lambda step, share: None) -> None:
-        """Step until the limit; ``on_step`` gets the step and the share of the way, and True from it ends the run."""
-        begin, first, stations = time.perf_counter(), self.steps, list(_GROWTH)
+    def run(
+        self,
+        limit: Limit,
+        on_step: Callable[[int, float], bool | None] = lambda step, share: None,
+        *,
+        decay: bool = True,
+    ) -> None:
+        """Step until the limit; ``on_step`` gets the step and the share of the way, and True from it ends the run.
+
+        With ``decay`` the step sizes fall on the way and splats are split; without, a run can be continued.
+        """
+        begin, first, stations = time.perf_counter(), self.steps, list(_GROWTH) if decay else []
         while (share := limit.share(self.steps - first, time.perf_counter() - begin)) < 1:
             if stations and share >= stations[0]:
                 stations = [station for station in stations if station > share]
                 self.densify_and_prune()
             for group in self._adam.param_groups:
-                group["lr"] = self._rates[group["name"]] * _LAST**share
+                group["lr"] = self._rates[group["name"]] * (_LAST**share if decay else 1.0)
             self._step()
             self.steps += 1
             if on_step(self.steps - first, limit.share(self.steps - first, time.perf_counter() - begin)):
@@ -171,7 +182,9 @@ class SplatOptimizer:
         room = min(self._options.most - int(alive.sum()), int(_GROWN * len(splats)))
         split = torch.zeros(0, dtype=torch.int64, device=self._device)
         if room > 0:
-            shares = error_shares(splats, self.cameras().detach(), self._losses, backend=self._options.backend)
+            antialias, backend = self._options.antialias, self._options.backend
+            cameras = self.cameras().detach()
+            shares = error_shares(splats, cameras, self._losses, antialias=antialias, backend=backend)
             split = most_erring(torch.where(alive, shares, 0), room)
         if alive.all() and not len(split):
             return
@@ -217,8 +230,9 @@ class SplatOptimizer:
             self._adam.zero_grad()
             splats = self.splats()
             grey = self._options.backgrounds[view % len(self._options.backgrounds)]
-            camera, backend = self.cameras()[view], self._options.backend
-            color = render(splats, camera, background=(grey, grey, grey), backend=backend).color
+            antialias, backend = self._options.antialias, self._options.backend
+            camera, behind = self.cameras()[view], (grey, grey, grey)
+            color = render(splats, camera, background=behind, antialias=antialias, backend=backend).color
             if "exposure" in self._values:
                 gain, offset = self._values["exposure"][view]
                 color = color * gain.exp() + offset
@@ -227,6 +241,9 @@ class SplatOptimizer:
             penalty = self._regularisation(splats)
             torch.autograd.backward([color, penalty], [gradient, torch.ones_like(penalty)])
             self._adam.step()
+        if "exposure" in self._values:  # what all photos share belongs to the splats
+            with torch.no_grad():
+                self._values["exposure"] -= self._values["exposure"].mean(0, keepdim=True)
 
     def _regularisation(self, splats: Gaussians) -> Float[Tensor, ""]:
         """The penalty that keeps splats small, faint where they need not be opaque, and near their start."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +13,12 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
+from da3gs.optimisation.cross_validation import Validation, cross_validate
 from da3gs.optimisation.optimizer import Limit, Options, SplatOptimizer
 from da3gs.pipeline.settings import split_holdout
-from da3gs.rendering import Backend
+from da3gs.rendering import Backend, warmup
 from da3gs.rendering.photo_psnr import photo_psnr
+from da3gs.rendering.rasterise import choose_backend
 from da3gs.scene import Provenance, Scene
 from da3gs.splats.background_shell import surrounded
 from da3gs.splats.merging import thinned
@@ -28,15 +29,6 @@ DEFAULT_SECONDS = 30.0
 DEFAULT_BUDGET = 250_000
 """Splats that a CPU can refine in good time."""
 MAX_STEPS, MAX_SECONDS = 1_000_000, 86_400.0
-_TRIAL = 0.3
-"""Share of the time, or of the steps, that goes to finding out whether refinement helps at a photo it does not see."""
-_LEAST_TRIAL = 24
-"""Steps that the trial takes at least, where steps are counted: fewer tell nothing."""
-_FIRST_LOOK, _NEXT_LOOK = 8, 1.5
-"""The step at which the trial first looks at that photo, and how many times as many until it looks again: where few
-photos tell little, the best is soon past."""
-_CLEAR = 0.5
-"""dB that settle the matter: the trial ends, and the time left is for all photos."""
 _FAINT = 0.01
 """Splats that end fainter than this go."""
 
@@ -70,10 +62,10 @@ def refine(
 ) -> Scene:
     """The scene with splats that show its photos better; the scene given stays as it is.
 
-    Adam minimises ``0.8 L1 + 0.2 (1 - SSIM)`` over the photos, one a step. First a trial leaves one photo out, and the
-    splats that come from it: only if it gets better there do all photos refine the scene, for as long as the trial kept
+    Adam minimises ``0.8 L1 + 0.2 (1 - SSIM)`` over the photos, one a step. First photos are left out in turn, with the
+    splats that come from them: only if they get better do all photos refine the scene, for as long as those kept
     winning. On the way faded splats go, and those with most of the error are split while there is room. Where the
-    result shows that photo, or all of them on average, worse than the start, the scene comes back as it was.
+    result shows the photos worse than the start, the scene comes back as it was.
 
     Args:
         seconds: wall-clock time for all of it; 30 where no steps are given.
@@ -184,19 +176,20 @@ def refined(
     """
     if not len(views) or not len(gaussians):
         raise InputError(f"{len(gaussians)} splats and {len(views)} photos; refinement needs at least one of each")
+    if choose_backend(backend, gaussians) == "cpu":
+        warmup()  # compiling counts as nobody's time
     begin = time.perf_counter()
     room = DEFAULT_BUDGET if budget is None else budget
     most = min(room, len(gaussians))
     options = Options(cameras=optimise_cameras, most=room, seed=seed, backend=backend)
-    scores = photo_psnr(gaussians, cameras, views, backend=backend)
-    before = _mean(scores)
+    before = _mean(photo_psnr(gaussians, cameras, views, backend=backend))
     trial = None
     limit = Limit(steps=steps, seconds=seconds)
     if len(views) > 1:
-        trial = _trial(gaussians, provenance, cameras, views, limit, options, most, progress)
+        trial = cross_validate(gaussians, provenance, cameras, views, limit, options, progress=progress)
         if trial.best_step == 0:
-            return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
-        limit = trial.rest(limit, len(views), time.perf_counter() - begin)
+            return _unchanged(gaussians, provenance, cameras, trial, before, begin)
+        limit = trial.limit(limit, len(views), time.perf_counter() - begin)
     start, rows = thinned(gaussians, provenance, cameras, most)
     optimizer = SplatOptimizer(start, cameras, views, options)
     optimizer.run(limit, _reporter(progress, "refining", optimizer, cameras, views, backend))
@@ -204,9 +197,9 @@ def refined(
     keep = (splats.opacities >= _FAINT) & finite_splats(splats)
     splats = splats.masked(keep)
     ends = photo_psnr(splats, moved, views, backend=backend) if len(splats) else [0.0]
-    after, guard = _mean(ends), 0 if trial is None else trial.view
-    if not len(splats) or after <= before or ends[guard] < scores[guard]:
-        return _unchanged(gaussians, provenance, cameras, views, trial, before, begin)
+    after = _mean(ends)
+    if not len(splats) or after <= before:
+        return _unchanged(gaussians, provenance, cameras, trial, before, begin)
     elapsed = time.perf_counter() - begin
     return Refined(
         gaussians=splats,
@@ -215,7 +208,7 @@ def refined(
         record={
             "kept": True,
             "steps": optimizer.steps,
-            "trial": None if trial is None else trial.as_dict(views.names),
+            "trial": None if trial is None else trial.as_dict(),
             "splats_before": len(gaussians),
             "splats_after": len(splats),
             "psnr_before": before,
@@ -223,78 +216,6 @@ def refined(
             "seconds": round(elapsed, 3),
         },
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """How a photo that was left out fared."""
-
-    view: int
-    start: float
-    best: float
-    best_step: int
-    steps: int
-
-    def rest(self, limit: Limit, views: int, elapsed: float) -> Limit:
-        """How far all photos may go: all the way, or as many rounds of the photos as the trial kept winning for."""
-        steps = limit.steps
-        if self.best_step < self.steps:
-            rounds = math.ceil(self.best_step * views / (views - 1))
-            steps = rounds if steps is None else min(steps, rounds)
-        return Limit(steps=steps, seconds=None if limit.seconds is None else max(limit.seconds - elapsed, 1e-3))
-
-    def as_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """For scene.json."""
-        return {
-            "photo": names[self.view],
-            "psnr_before": round(self.start, 3),
-            "psnr_best": round(self.best, 3),
-            "best_step": self.best_step,
-            "steps": self.steps,
-        }
-
-
-def _trial(
-    gaussians: Gaussians,
-    provenance: Provenance | None,
-    cameras: Cameras,
-    views: Views,
-    limit: Limit,
-    options: Options,
-    most: int,
-    progress: Progress,
-) -> _Trial:
-    """Refine without the middle photo and its splats, and see how that photo fares."""
-    begin = time.perf_counter()
-    guard = len(views) // 2
-    others = [i for i in range(len(views)) if i != guard]
-    foreign = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
-    if provenance is not None:
-        foreign = provenance.view != guard
-    if not foreign.any():
-        foreign[:] = True
-    part = max(1, round(most * float(foreign.float().mean())))
-    start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
-    options = dataclasses.replace(options, most=max(part, round(options.most * float(foreign.float().mean()))))
-    at, photo = cameras[[guard]], views[[guard]]
-    scores = [photo_psnr(gaussians.masked(foreign), at, photo, backend=options.backend)[0]]
-    found, due = [0], [_FIRST_LOOK]
-    optimizer = SplatOptimizer(start, cameras[others], views[others], options)
-
-    def on_step(step: int, share: float) -> bool:
-        """Look at the photo left out now and then; True once it has clearly won."""
-        progress("trying out refinement", min(round(100 * share), 100), 100)
-        if step >= due[0] or share >= 1:
-            scores.append(photo_psnr(optimizer.splats().detach(), at, photo, backend=options.backend)[0])
-            found.append(step)
-            due[0] = math.ceil(_NEXT_LOOK * step)
-        return scores[-1] >= scores[0] + _CLEAR
-
-    left = None if limit.seconds is None else max(_TRIAL * limit.seconds - (time.perf_counter() - begin), 1e-3)
-    steps = None if limit.steps is None else max(math.ceil(_TRIAL * limit.steps), min(_LEAST_TRIAL, limit.steps))
-    optimizer.run(Limit(steps=steps, seconds=left), on_step)
-    best = max(range(len(scores)), key=scores.__getitem__)
-    return _Trial(view=guard, start=scores[0], best=scores[best], best_step=found[best], steps=found[-1])
 
 
 def _reporter(
@@ -318,8 +239,7 @@ def _unchanged(
     gaussians: Gaussians,
     provenance: Provenance | None,
     cameras: Cameras,
-    views: Views,
-    trial: _Trial | None,
+    trial: Validation | None,
     before: float,
     begin: float,
 ) -> Refined:
@@ -331,7 +251,7 @@ def _unchanged(
         record={
             "kept": False,
             "steps": 0,
-            "trial": None if trial is None else trial.as_dict(views.names),
+            "trial": None if trial is None else trial.as_dict(),
             "splats_before": len(gaussians),
             "splats_after": len(gaussians),
             "psnr_before": before,

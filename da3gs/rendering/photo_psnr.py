@@ -11,11 +11,13 @@ from da3gs.rendering.rasterise import Backend, render
 from da3gs.views import Views
 
 
-def photo_psnr(gaussians: Gaussians, cameras: Cameras, views: Views, *, backend: Backend = "auto") -> list[float]:
+def photo_psnr(
+    gaussians: Gaussians, cameras: Cameras, views: Views, *, antialias: bool = False, backend: Backend = "auto"
+) -> list[float]:
     """PSNR in dB of the splat's render against each view's photo, inside its mask, in view order."""
     scores = []
     for index in range(len(views)):
-        rendering = render(gaussians, cameras[index], backend=backend)
+        rendering = render(gaussians, cameras[index], antialias=antialias, backend=backend)
         photo = views.images[index].movedim(0, -1)
         mask = None if views.masks is None else views.masks[index]
         with torch.no_grad():

@@ -1,0 +1,161 @@
+"""Cross-validation of a refinement: photos left out in turn tell whether it helps, and for how many steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import torch
+
+from da3gs._progress import Progress, silent
+from da3gs.cameras import Cameras
+from da3gs.gaussians import Gaussians
+from da3gs.optimisation.optimizer import Limit, Options, SplatOptimizer
+from da3gs.rendering.photo_psnr import photo_psnr
+from da3gs.scene import Provenance
+from da3gs.splats.merging import thinned
+from da3gs.views import Views
+
+FOLDS = 3
+"""At most so many photos are left out, each in a fold of its own: both ends of the sequence and its middle."""
+_SHARE = 0.35
+"""Share of the time, or of the steps, that all folds together take."""
+_MIN_STEPS = 24
+"""Steps that every fold takes at least, whatever the clock says: fewer tell nothing."""
+_FIRST_LOOK, _NEXT_LOOK = 8, 1.5
+"""The step of the first score, and the factor from one score to the next."""
+_CLEAR = 0.5
+"""dB won in every fold that settle the matter."""
+_PAST = 0.3
+"""dB under the best score at which a fold has clearly begun to overfit."""
+_MIN_GAIN = 0.05
+"""dB that the score has to win for refinement to be worth its risk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Gains at photos that were left out."""
+
+    photos: tuple[str, ...]
+    """Names of the photos left out, one a fold."""
+    steps: int
+    """Steps of each fold."""
+    best_step: int
+    """Steps after which the score was highest; 0 where none was worth it."""
+    gains: tuple[float, ...]
+    """dB won at each of the photos by then; where ``best_step`` is 0, by the best look there was."""
+
+    def limit(self, limit: Limit, views: int, elapsed: float) -> Limit:
+        """How far all photos may go: all the way, or as many rounds of the photos as the folds kept winning for."""
+        steps = limit.steps
+        if self.best_step < self.steps:
+            rounds = math.ceil(self.best_step * views / (views - 1))
+            steps = rounds if steps is None else min(steps, rounds)
+        return Limit(steps=steps, seconds=None if limit.seconds is None else max(limit.seconds - elapsed, 1e-3))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For scene.json."""
+        return {
+            "photos": list(self.photos),
+            "gains": [round(gain, 3) for gain in self.gains],
+            "best_step": self.best_step,
+            "steps": self.steps,
+        }
+
+
+def cross_validate(
+    gaussians: Gaussians,
+    provenance: Provenance | None,
+    cameras: Cameras,
+    views: Views,
+    limit: Limit,
+    options: Options,
+    *,
+    progress: Progress = silent,
+) -> Validation:
+    """Refine without a photo and the splats that come from it, for some photos in turn, and score what was left out.
+
+    All folds advance together, so that their scores compare at equal steps. The score of a step is the mean of the mean
+    gain and the worst: a step that helps on average and harms at one photo is not taken.
+
+    Args:
+        gaussians: the start.
+        provenance: a row a splat; without it no splat can be left out.
+        cameras: one a photo.
+        views: at least two photos.
+        limit: of the whole refinement; the folds take a share of it.
+        options: of the refinement.
+    """
+    count = len(views)
+    chosen = sorted({0, count // 2, count - 1}) if count > 2 else [0, 1]
+    begin = time.perf_counter()
+    folds = [_Fold(gaussians, provenance, cameras, views, photo, options) for photo in chosen[:FOLDS]]
+    most = None if limit.steps is None else max(math.ceil(_SHARE * limit.steps), min(_MIN_STEPS, limit.steps))
+    time_box = math.inf if limit.seconds is None else _SHARE * limit.seconds
+    steps, curve, stepping = [0], [[0.0] * len(folds)], 0.0
+    while True:
+        target = max(_FIRST_LOOK, math.ceil(_NEXT_LOOK * steps[-1]))
+        target = target if most is None else min(target, most)
+        expected = stepping * (target - steps[-1])
+        over = time.perf_counter() - begin + expected > time_box and steps[-1] >= _MIN_STEPS
+        if target == steps[-1] or over:
+            break
+        started = time.perf_counter()
+        curve.append([fold.advanced(target - steps[-1]) for fold in folds])
+        stepping = (time.perf_counter() - started) / (target - steps[-1])
+        steps.append(target)
+        progress("cross-validating the refinement", min(target, most or target), most or target)
+        scores = [_score(gains) for gains in curve]
+        if min(curve[-1]) >= _CLEAR or scores[-1] < max(scores) - _PAST:
+            break
+    scores = [_score(gains) for gains in curve]
+    best = max(range(1, len(scores)), key=scores.__getitem__)
+    worth = scores[best] >= _MIN_GAIN
+    return Validation(
+        photos=tuple(views.names[fold.photo] for fold in folds),
+        steps=steps[-1],
+        best_step=steps[best] if worth else 0,
+        gains=tuple(curve[best]),
+    )
+
+
+def _score(gains: list[float]) -> float:
+    return 0.5 * (sum(gains) / len(gains) + min(gains))
+
+
+class _Fold:
+    """A refinement that does not see one photo."""
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        provenance: Provenance | None,
+        cameras: Cameras,
+        views: Views,
+        photo: int,
+        options: Options,
+    ) -> None:
+        self.photo, self._at, self._view, self._options = photo, cameras[[photo]], views[[photo]], options
+        others = [i for i in range(len(views)) if i != photo]
+        foreign = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+        if provenance is not None and bool((provenance.view != photo).any()):
+            foreign = provenance.view != photo
+        share = float(foreign.float().mean())
+        part = max(1, round(min(options.most, len(gaussians)) * share))
+        bare = gaussians.masked(foreign)
+        start, _ = thinned(bare, None, cameras[others], part)
+        own = dataclasses.replace(options, most=max(part, round(options.most * share)))
+        self._before = self._score(bare)
+        self._optimizer = SplatOptimizer(start, cameras[others], views[others], own)
+
+    def _score(self, splats: Gaussians) -> float:
+        return photo_psnr(
+            splats, self._at, self._view, antialias=self._options.antialias, backend=self._options.backend
+        )[0]
+
+    def advanced(self, steps: int) -> float:
+        """So many more steps; dB won at the photo left out since the start."""
+        self._optimizer.run(Limit(steps=steps), decay=False)
+        return self._score(self._optimizer.splats().detach()) - self._before

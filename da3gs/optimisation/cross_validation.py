@@ -108,9 +108,9 @@ def cross_validate(
         steps.append(target)
         progress("cross-validating the refinement", min(target, most or target), most or target)
         scores = [_score(gains) for gains in curve]
-        if min(curve[-1]) >= _CLEAR or scores[-1] < max(scores) - _PAST:
+        past = target >= _MIN_STEPS and scores[-1] < max(scores[1:]) - _PAST
+        if past or min(curve[-1]) >= _CLEAR:
             break
-    scores = [_score(gains) for gains in curve]
     best = max(range(1, len(scores)), key=scores.__getitem__)
     worth = scores[best] >= _MIN_GAIN
     return Validation(

@@ -37,6 +37,8 @@ class CameraEstimate:
     """Their mean reprojection error in pixels."""
     seen: Bool[np.ndarray, "n N"]
     """Which of the placed photos show which point."""
+    model: Any
+    """The pycolmap ``Reconstruction`` that all this was read from."""
 
     def __len__(self) -> int:
         """How many photos are placed."""
@@ -80,6 +82,7 @@ def estimate_of(model: Any, placed: dict[int, Placement] | None = None) -> Camer
         colors=np.array([p.color for p in points], np.uint8).reshape(-1, 3),
         errors=np.array([p.error for p in points]).reshape(-1),
         seen=seen,
+        model=model,
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 _CONTRAST = 0.013  # of SIFT: a third of OpenCV's default, about COLMAP's
 _RATIO = 0.8  # of the distances of the best and the second-best descriptor
 _FARTHEST = 0.7  # between descriptors that match
-_TILE = 4096  # rows of the table of distances that are in memory at once
+_TILE = 1024  # rows of the table of distances that are in memory at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -47,18 +47,16 @@ def mutual_matches(one: Features, two: Features, *, ratio: float = _RATIO) -> In
     """Features that are each other's nearest by their descriptors, and clearly nearer than the next one."""
     if len(one.keypoints) < 2 or len(two.keypoints) < 2:
         return np.zeros((0, 2), np.int64)
-    a, b = torch.from_numpy(one.descriptors), torch.from_numpy(two.descriptors)
-    best, first, back, back_best = [], [], torch.zeros(len(b), dtype=torch.long), torch.full((len(b),), -2.0)
+    a, b = torch.from_numpy(one.descriptors), torch.from_numpy(two.descriptors).T
+    best, nearest, back = [], [], torch.full((b.shape[1],), -2.0)
     for start in range(0, len(a), _TILE):
-        likeness = a[start : start + _TILE] @ b.T
+        likeness = a[start : start + _TILE] @ b
         value, index = likeness.topk(2, dim=1)
         best.append(value)
-        first.append(index[:, 0])
-        top, row = likeness.max(dim=0)
-        better = top > back_best
-        back, back_best = torch.where(better, row + start, back), torch.where(better, top, back_best)
-    distance = (2 - 2 * torch.cat(best)).clamp(min=0).sqrt()
-    nearest = torch.cat(first)
+        nearest.append(index[:, 0])
+        back = torch.maximum(back, likeness.amax(dim=0))
+    value, index = torch.cat(best), torch.cat(nearest)
+    distance = (2 - 2 * value).clamp(min=0).sqrt()
     clear = (distance[:, 0] < ratio * distance[:, 1]) & (distance[:, 0] < _FARTHEST)
-    rows = torch.nonzero(clear & (back[nearest] == torch.arange(len(a))))[:, 0]
-    return torch.stack((rows, nearest[rows]), dim=1).numpy()
+    rows = torch.nonzero(clear & (value[:, 0] >= back[index]))[:, 0]
+    return torch.stack((rows, index[rows]), dim=1).numpy()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database, threads
-from da3gs.poses.feature_matching import mutual_matches, sift_features
+from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
 from da3gs.poses.sparse_mapping import best_mapping
+from da3gs.poses.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.prediction import Prediction
 
 _MOST_FEATURES = 6000  # of a photo
-_PATIENT = 40  # photos for which the slow steps are taken
+_PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
+_PATIENT = 10  # photos not yet placed for which the slow steps are taken
 _ASKED = 8  # photos of one camera whose focal length a network is asked for
-_FULL_SIZE = 10  # photos that are searched without a bound on their features
 
 NetworkView = Callable[[Sequence[int]], Prediction]
 """Depth and cameras that a network tells of the photos at some positions, at the size of the views."""
@@ -43,18 +47,12 @@ def estimated_cameras(
     with feature_database(photos, shared_focal=shared_focal, seed=seed, progress=progress) as database:
         if network is not None:
             database.set_focals(_focal_shares(network, photos, database))
-        estimate: CameraEstimate | None = None
-        for step in (_plain, _more_matches):
-            if step is not _plain and len(photos) > _PATIENT:
-                break
-            step(database, ordered, progress)
-            estimate = best_mapping(
-                database, two_view_tracks=step is not _plain or len(photos) <= _FULL_SIZE, progress=progress,
-                before=estimate,
-            )  # fmt: skip
-            if estimate is not None and len(estimate) == len(photos):
-                break
-        return estimate, {pair: len(rows) for pair, rows in database.verified().items()}
+        search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress)
+        search.plain()
+        for step in (search.wide, search.patient):
+            if 0 < len(search.missing) <= _PATIENT:
+                step()
+        return search.estimate, {pair: len(rows) for pair, rows in database.verified().items()}
 
 
 def _focal_shares(network: NetworkView, photos: Sequence[Photo], database: FeatureDatabase) -> list[float | None]:
@@ -70,19 +68,92 @@ def _focal_shares(network: NetworkView, photos: Sequence[Photo], database: Featu
     return shares
 
 
-def _plain(database: FeatureDatabase, ordered: bool, progress: Progress) -> None:
-    """SIFT, every photo with every other; frames of a video with those near in time."""
-    features = []
-    for position, copy in enumerate(database.copies):
-        progress("finding features", position, len(database))
-        features.append(sift_features(copy.grey(), copy.mask, most=_MOST_FEATURES))
-    pairs = [p for p in all_pairs(len(database)) if not ordered or _near_in_time(*p)]
-    matches = {}
-    for number, (one, two) in enumerate(pairs):
-        progress("matching features", number, len(pairs))
-        matches[one, two] = mutual_matches(features[one], features[two])
-    database.write_features(features)
-    database.write_matches(matches)
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CameraSearch:
+    """What is known of the photos so far; each step adds to it."""
+
+    database: FeatureDatabase
+    photos: Sequence[Photo]
+    ordered: bool
+    progress: Progress
+    features: list[Features] = dataclasses.field(default_factory=list)
+    """Of every photo."""
+    matches: dict[Pair, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Rows of two photos' features, not verified."""
+    estimate: CameraEstimate | None = None
+    """The best so far."""
+
+    @property
+    def missing(self) -> list[int]:
+        """Positions of the photos that are not placed."""
+        placed = self.estimate.positions if self.estimate is not None else ()
+        return [i for i in range(len(self.photos)) if i not in placed]
+
+    def plain(self) -> None:
+        """SIFT, every photo with every other; frames of a video with those near in time."""
+        for position, copy in enumerate(self.database.copies):
+            self.progress("finding features", position, len(self.photos))
+            self.features.append(sift_features(copy.grey(), copy.mask, most=_MOST_FEATURES))
+        pairs = [p for p in all_pairs(len(self.photos)) if not self.ordered or _near_in_time(*p)]
+        for number, (one, two) in enumerate(pairs):
+            self.progress("matching features", number, len(pairs))
+            self.matches[one, two] = mutual_matches(self.features[one], self.features[two])
+        self._map()
+
+    def wide(self) -> None:
+        """Simulated views of the photos that are missing and of those that they have most in common with."""
+        pairs = sorted({(min(i, j), max(i, j)) for i in self.missing for j in self._partners(i)})
+        wide: dict[int, WideFeatures] = {}
+        for number, position in enumerate(sorted({i for pair in pairs for i in pair})):
+            self.progress("finding features of slanted surfaces", number, len(pairs))
+            copy = self.database.copies[position]
+            wide[position] = wide_features(copy.grey(), copy.mask)
+        for number, (one, two) in enumerate(pairs):
+            self.progress("matching slanted surfaces", number, len(pairs))
+            places = wide_matches(wide[one], wide[two])
+            self.features[one], here = with_places(self.features[one], places[:, :2])
+            self.features[two], there = with_places(self.features[two], places[:, 2:])
+            rows = np.concatenate((self.matches.get((one, two), np.zeros((0, 2), np.int64)),
+                                   np.stack((here, there), axis=1)))  # fmt: skip
+            self.matches[one, two] = _one_to_one(rows)
+        self._map()
+
+    def _partners(self, position: int) -> list[int]:
+        """Photos that a photo has most in common with, as far as plain matches tell."""
+        votes = {
+            other: len(self.matches.get((min(position, other), max(position, other)), ()))
+            for other in range(len(self.photos))
+            if other != position
+        }
+        return sorted(votes, key=lambda other: (-votes[other], abs(other - position)))[:_PARTNERS]
+
+    def _map(self) -> None:
+        self.database.write_features(self.features)
+        self.database.write_matches(self.matches)
+        self.estimate = best_mapping(self.database, progress=self.progress, before=self.estimate)
+
+    def patient(self) -> None:
+        """COLMAP's own remedy for few matches: affine shapes and pooled domain sizes, then guided matching."""
+        import pycolmap
+
+        database = self.database
+        self.progress("finding more features", 0, 1)
+        database.clear_features()
+        extraction = pycolmap.FeatureExtractionOptions()
+        extraction.num_threads = threads()
+        extraction.sift.estimate_affine_shape = extraction.sift.domain_size_pooling = True
+        pycolmap.extract_features(
+            database.path, database.images, camera_mode=pycolmap.CameraMode.PER_IMAGE,
+            extraction_options=extraction, device=pycolmap.Device.cpu,
+        )  # fmt: skip
+        self.progress("matching more features", 0, 1)
+        matching, geometry = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
+        matching.num_threads, matching.guided_matching = threads(), True
+        geometry.ransac.random_seed = database.seed % 2**31
+        pycolmap.match_exhaustive(
+            database.path, matching_options=matching, verification_options=geometry, device=pycolmap.Device.cpu
+        )
+        self.estimate = best_mapping(database, progress=self.progress, before=self.estimate)
 
 
 def _near_in_time(one: int, two: int) -> bool:
@@ -91,24 +162,13 @@ def _near_in_time(one: int, two: int) -> bool:
     return apart <= 5 or (apart <= 64 and apart & (apart - 1) == 0)
 
 
-def _more_matches(database: FeatureDatabase, ordered: bool, progress: Progress) -> None:
-    """COLMAP's own remedy for few matches: affine shapes and pooled domain sizes, then guided matching."""
-    import pycolmap
-
-    del ordered
-    progress("finding more features", 0, 1)
-    database.clear_features()
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.num_threads = threads()
-    extraction.sift.estimate_affine_shape = extraction.sift.domain_size_pooling = True
-    pycolmap.extract_features(
-        database.path, database.images, camera_mode=pycolmap.CameraMode.PER_IMAGE, extraction_options=extraction,
-        device=pycolmap.Device.cpu,
-    )  # fmt: skip
-    progress("matching more features", 0, 1)
-    matching, geometry = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
-    matching.num_threads, matching.guided_matching = threads(), True
-    geometry.ransac.random_seed = database.seed % 2**31
-    pycolmap.match_exhaustive(
-        database.path, matching_options=matching, verification_options=geometry, device=pycolmap.Device.cpu
-    )
+def _one_to_one(rows: np.ndarray) -> np.ndarray:
+    """The rows whose features no earlier row has."""
+    seen: tuple[set[int], set[int]] = (set(), set())
+    kept = []
+    for one, two in rows.tolist():
+        if one not in seen[0] and two not in seen[1]:
+            seen[0].add(one)
+            seen[1].add(two)
+            kept.append((one, two))
+    return np.array(kept, np.int64).reshape(-1, 2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from da3gs._progress import Progress
+from da3gs.poses.bundle_adjustment import LensFreedom, bundle_adjusted
 from da3gs.poses.camera_estimate import CameraEstimate, estimate_of
 from da3gs.poses.feature_database import FeatureDatabase, threads
 
 LEAST_POINTS = 20
 """Fewer points carry no model."""
 _SMALLEST_MODEL = 2
+_FEW = 15  # photos: points that only two of them show are kept
 _USUAL: dict[str, Any] = {}
 _LENIENT = {"init_min_num_inliers": 50, "init_min_tri_angle": 8.0, "abs_pose_min_num_inliers": 20}
 _DESPERATE = {
@@ -20,23 +22,23 @@ _DESPERATE = {
 
 
 def best_mapping(
-    database: FeatureDatabase, *, two_view_tracks: bool, progress: Progress, before: CameraEstimate | None = None
+    database: FeatureDatabase, *, progress: Progress, before: CameraEstimate | None = None
 ) -> CameraEstimate | None:
     """The estimate of most photos: by the incremental mapper, the global one, and the incremental one with ever lower
     thresholds; each only where photos are missing. None: not even two photos.
 
     Args:
         database: with verified matches.
-        two_view_tracks: whether points that only two photos show count.
         progress: told how many photos are placed.
         before: what is known already; returned where nothing is better.
     """
     best, total = before, len(database)
+    few = total <= _FEW
     for number, mapper in enumerate((_USUAL, None, _LENIENT, _DESPERATE)):
         if mapper is None:
-            found = _mapped_globally(database, two_view_tracks)
+            found = _mapped_globally(database)
         else:
-            found = _mapped_incrementally(database, mapper, two_view_tracks, number, progress)
+            found = _mapped_incrementally(database, mapper, few, number, progress)
         for model in found:
             estimate = estimate_of(model)
             carried = len(estimate) >= _SMALLEST_MODEL and len(estimate.points) >= LEAST_POINTS
@@ -44,7 +46,11 @@ def best_mapping(
                 best = estimate
         if best is not None and len(best) == total:
             break
-    return best
+    if best is None or best is before:
+        return before
+    progress("adjusting all cameras together", 0, 1)
+    adjusted = estimate_of(bundle_adjusted(database, best.model, lens=LensFreedom.of(database.groups)))
+    return adjusted if len(adjusted) == len(best) else best
 
 
 def _mapped_incrementally(
@@ -57,6 +63,9 @@ def _mapped_incrementally(
     options.random_seed, options.num_threads = (database.seed + number) % 2**31, threads()
     options.min_model_size, options.max_num_models = _SMALLEST_MODEL, 5
     options.triangulation.ignore_two_view_tracks = not two_view_tracks
+    lens = LensFreedom.of(database.groups)
+    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = lens.focal
+    options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = lens.distortion
     for name, value in thresholds.items():
         setattr(options.mapper, name, value)
     placed, total = 0, len(database)
@@ -76,7 +85,7 @@ def _mapped_incrementally(
     return [models[key] for key in sorted(models)]
 
 
-def _mapped_globally(database: FeatureDatabase, two_view_tracks: bool) -> list[Any]:
+def _mapped_globally(database: FeatureDatabase) -> list[Any]:
     """Models of COLMAP's global mapper (GLOMAP)."""
     import pycolmap
 
@@ -85,7 +94,9 @@ def _mapped_globally(database: FeatureDatabase, two_view_tracks: bool) -> list[A
     options.random_seed, options.num_threads, options.min_model_size = seed, threads(), _SMALLEST_MODEL
     options.mapper.random_seed = options.mapper.rotation_averaging.random_seed = seed
     options.mapper.global_positioning.random_seed = options.mapper.retriangulation.random_seed = seed
-    options.mapper.retriangulation.ignore_two_view_tracks = not two_view_tracks
+    lens = LensFreedom.of(database.groups)
+    options.mapper.bundle_adjustment.refine_focal_length = lens.focal
+    options.mapper.bundle_adjustment.refine_extra_params = lens.distortion
     target = database.folder / "global"
     target.mkdir(exist_ok=True)
     models = pycolmap.global_mapping(database.path, database.images, target, options=options)

@@ -90,6 +90,8 @@ def camera_line(record: dict[str, Any]) -> str | None:
     errors = [c["reprojection_error"] for c in cameras if c["reprojection_error"] is not None]
     if not errors:
         return None
+    if record["poses"].get("one_spot"):
+        return f"  cameras  {len(cameras)} photos from one place: nothing tells depth, so they are shown on a sphere"
     words = ", ".join(f"{count} by {_WAYS[way]}" for way, count in ways.most_common())
     fewest = min(c["inliers"] for c in cameras if c["inliers"] is not None)
     return f"  cameras  {words}; {fmean(errors):.2f} px off on average, at least {fewest:,} points each"

@@ -130,6 +130,8 @@ class LoadedPhotos:
     """The given poses in float64, OpenCV axes, the caller's numbers (those of ``views`` are made orthonormal)."""
     intrinsics_known: Float[np.ndarray, "V 3 3"] | None = None
     """The views' intrinsics in float64; NaN where nothing is known."""
+    one_spot: bool = False
+    """Whether estimated cameras all stand in one place, so that nothing tells depth."""
     _holder: Any = None
     """Keeps the folder that a zip was unpacked to; it goes when the last photo goes."""
 

@@ -18,7 +18,7 @@ from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.settings import Settings
 from da3gs.poses.ladder import NetworkView
 from da3gs.poses.structure_from_motion import structure_from_motion
-from da3gs.prediction import Prediction
+from da3gs.prediction import Placed, Prediction
 
 CameraSource = Literal["given", "network", "photos"]
 """Where cameras come from: the input, the network's prediction, or a search through the photos."""
@@ -89,4 +89,16 @@ def _joined(parts: Sequence[Prediction]) -> Prediction:
             width=cameras[0].width,
         ),
         metric=first.metric,
+    )
+
+
+def on_a_sphere(result: Placed) -> Placed:
+    """Photos from one place, all of them on a sphere of radius 1 about it: right from where they were taken, since
+    nothing tells how far away anything is."""
+    cameras = result.cameras
+    v, u = torch.meshgrid(torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij")
+    pixels = torch.stack((u, v, torch.ones_like(u)), dim=-1).to(cameras.intrinsics)
+    rays = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(cameras.intrinsics), pixels)
+    return dataclasses.replace(
+        result, depth=1 / rays.norm(dim=-1), confidence=None, sky=None, gaussians=None, metric=False, metres=None
     )

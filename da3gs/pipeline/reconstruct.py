@@ -27,7 +27,7 @@ from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
-from da3gs.pipeline.camera_source import camera_source, with_cameras
+from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
 from da3gs.pipeline.memory_estimate import tight_memory, what_fits, within_memory
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.predict import predict, predicted_cameras
@@ -221,7 +221,9 @@ def _reconstruct(
     context, held = split
     views = everything[context]
     alignment: dict[str, Any] | None = None
-    if result.poses == "given" and not settings.upstream:
+    if photos.one_spot and not settings.upstream:
+        result, alignment = on_a_sphere(result), {"one_spot": True}
+    elif result.poses == "given" and not settings.upstream:
         with watch("alignment"):
             progress("fitting depth to the photos", 0, 1)
             points = None if photos.points is None else torch.from_numpy(photos.points.positions - np.array(offset))

@@ -63,6 +63,7 @@ def scene_record(
         "poses": {
             "source": "colmap" if photos.estimated else result.poses,
             "cameras": [_camera(photos, index, result) for index in sorted([*context, *held])],
+            "one_spot": photos.one_spot,
             "residual": None if result.residual is None else result.residual.as_dict(),
             "focal": _focal(photos, context, result),
         },

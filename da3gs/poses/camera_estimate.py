@@ -38,7 +38,9 @@ class CameraEstimate:
     seen: Bool[np.ndarray, "n N"]
     """Which of the placed photos show which point."""
     model: Any
-    """The pycolmap ``Reconstruction`` that all this was read from."""
+    """The pycolmap ``Reconstruction`` that all this was read from; None where there is none."""
+    one_spot: bool = False
+    """Whether all photos were taken from one place, so that nothing tells depth."""
 
     def __len__(self) -> int:
         """How many photos are placed."""

@@ -110,6 +110,13 @@ class FeatureDatabase:
                 camera.params, camera.has_prior_focal_length = params, bool(told or guessed)
                 database.update_camera(camera)
 
+    def focals(self) -> list[float]:
+        """The focal length of each photo to begin at, in pixels of its working copy."""
+        with self.opened() as database:
+            images = {position_of(image.name): image.camera_id for image in database.read_all_images()}
+            cameras = {camera.camera_id: float(camera.params[0]) for camera in database.read_all_cameras()}
+        return [cameras[images[i]] for i in range(len(self))]
+
     def unknown(self, group: Sequence[int]) -> bool:
         """Whether the input tells no focal length of any of these photos."""
         return all(self.copies[i].focal is None for i in group)

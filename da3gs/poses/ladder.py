@@ -10,15 +10,16 @@ import numpy as np
 from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
-from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database, threads
+from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database
 from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
 from da3gs.poses.sparse_mapping import best_mapping
+from da3gs.poses.turning import Frame, turned_on_the_spot
 from da3gs.poses.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.prediction import Prediction
 
 _MOST_FEATURES = 6000  # of a photo
 _PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
-_PATIENT = 10  # photos not yet placed for which the slow steps are taken
+_PATIENT = 10  # photos not yet placed for which the slow step is taken
 _ASKED = 8  # photos of one camera whose focal length a network is asked for
 
 NetworkView = Callable[[Sequence[int]], Prediction]
@@ -49,9 +50,10 @@ def estimated_cameras(
             database.set_focals(_focal_shares(network, photos, database))
         search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress)
         search.plain()
-        for step in (search.wide, search.patient):
-            if 0 < len(search.missing) <= _PATIENT:
-                step()
+        if (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
+            search.estimate = turned
+        elif 0 < len(search.missing) <= _PATIENT:
+            search.wide()
         return search.estimate, {pair: len(rows) for pair, rows in database.verified().items()}
 
 
@@ -66,6 +68,13 @@ def _focal_shares(network: NetworkView, photos: Sequence[Photo], database: Featu
             focal = float(cameras.intrinsics[row].diagonal()[:2].mean())
             shares[i] = focal / max(photos[i].height, photos[i].width)
     return shares
+
+
+def _frames(database: FeatureDatabase) -> list[Frame]:
+    return [
+        Frame(height=copy.height, width=copy.width, focal=focal, known=copy.focal is not None)
+        for copy, focal in zip(database.copies, database.focals(), strict=True)
+    ]
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -131,29 +140,6 @@ class CameraSearch:
         self.database.write_features(self.features)
         self.database.write_matches(self.matches)
         self.estimate = best_mapping(self.database, progress=self.progress, before=self.estimate)
-
-    def patient(self) -> None:
-        """COLMAP's own remedy for few matches: affine shapes and pooled domain sizes, then guided matching."""
-        import pycolmap
-
-        database = self.database
-        self.progress("finding more features", 0, 1)
-        database.clear_features()
-        extraction = pycolmap.FeatureExtractionOptions()
-        extraction.num_threads = threads()
-        extraction.sift.estimate_affine_shape = extraction.sift.domain_size_pooling = True
-        pycolmap.extract_features(
-            database.path, database.images, camera_mode=pycolmap.CameraMode.PER_IMAGE,
-            extraction_options=extraction, device=pycolmap.Device.cpu,
-        )  # fmt: skip
-        self.progress("matching more features", 0, 1)
-        matching, geometry = pycolmap.FeatureMatchingOptions(), pycolmap.TwoViewGeometryOptions()
-        matching.num_threads, matching.guided_matching = threads(), True
-        geometry.ransac.random_seed = database.seed % 2**31
-        pycolmap.match_exhaustive(
-            database.path, matching_options=matching, verification_options=geometry, device=pycolmap.Device.cpu
-        )
-        self.estimate = best_mapping(database, progress=self.progress, before=self.estimate)
 
 
 def _near_in_time(one: int, two: int) -> bool:

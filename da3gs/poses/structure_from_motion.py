@@ -19,12 +19,16 @@ from da3gs.photos.reposed import reposed
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.feature_database import Pair
 from da3gs.poses.ladder import NetworkView, estimated_cameras
+from da3gs.poses.turning import widest_turn
 from da3gs.poses.world_frame import Up, upright_frame
 
 MOST_PHOTOS = 100
 """More are not matched: every photo is compared with every other."""
 VIDEO_FPS = 4.0
 """Frames a second that are taken from a video unless said otherwise."""
+_TURN = 1.0  # degrees: photos from one place that turn less show the same view
+_SAME = "shows the same view from the same place as the photo that is kept"
+_UNTIED = "nothing ties it to the photo that is shown, which stands alone"
 _UNPLACED = "could not be placed: too little of it matches the other photos"
 
 
@@ -72,9 +76,12 @@ def structure_from_motion(
         photos.photos, shared_focal=shared_focal or photos.kind == "video", network=network,
         ordered=photos.kind == "video", seed=seed, progress=progress,
     )  # fmt: skip
-    if estimate is None:
+    same = estimate is not None and estimate.one_spot and widest_turn(estimate) < _TURN
+    if same and alone:
+        return _alone(photos, ties, _SAME)
+    if estimate is None or same:
         if alone:
-            return _alone(photos, ties)
+            return _alone(photos, ties, _UNTIED)
         raise InputError(
             f"--poses colmap could place none of the {total} photos: too little in them matches; take photos that "
             "overlap more"
@@ -82,15 +89,11 @@ def structure_from_motion(
     return _with_estimate(photos, estimate, resolution=resolution, views=views, up=up)
 
 
-def _alone(photos: LoadedPhotos, ties: dict[Pair, int]) -> LoadedPhotos:
+def _alone(photos: LoadedPhotos, ties: dict[Pair, int], reason: str) -> LoadedPhotos:
     """The photo that has most in common with the others, and nothing else; of equals the first."""
     votes = [sum(count for pair, count in ties.items() if i in pair) for i in range(len(photos.photos))]
     best = int(np.argmax(votes))
-    dropped = [
-        Dropped(name=_name(photos, i), reason="nothing ties it to the photo that is shown, which stands alone")
-        for i in range(len(photos.photos))
-        if i != best
-    ]
+    dropped = [Dropped(name=_name(photos, i), reason=reason) for i in range(len(photos.photos)) if i != best]
     known = photos.intrinsics_known
     height, width = photos.photos[best].height, photos.photos[best].width
     views = photos.views[[best]]
@@ -129,10 +132,11 @@ def _with_estimate(
     world = upright_frame(cameras, depth[:, None], up="camera" if up == "camera" else "auto", valid=seen[:, None])
     points = SparsePoints(positions=world.apply(positions).numpy(), colors=estimate.colors, errors=estimate.errors)
     moved = world.apply_to_cameras(torch.from_numpy(cam_to_world[chosen])).numpy()
-    return reposed(
+    found = reposed(
         photos, keep, [estimate.lenses[i] for i in chosen], moved, [estimate.placements[i] for i in chosen],
         points=points, dropped=_dropped(photos, estimate.positions, keep, views), resolution=resolution,
     )  # fmt: skip
+    return dataclasses.replace(found, one_spot=estimate.one_spot)
 
 
 def _dropped(photos: LoadedPhotos, placed: Sequence[int], keep: Sequence[int], views: int) -> list[Dropped]:

@@ -131,7 +131,7 @@ def with_places(features: Features, places: Float[np.ndarray, "m 2"]) -> tuple[F
         near = (distance <= _SAME).numpy()
         rows[near] = nearest.numpy()[near]
     added: dict[tuple[int, int], int] = {}
-    extra = []
+    extra: list[tuple[float, ...]] = []
     for i in np.flatnonzero(rows < 0):
         cell = tuple(np.round(places[i] / _SAME).astype(int).tolist())
         if cell not in added:

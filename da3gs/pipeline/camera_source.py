@@ -12,6 +12,7 @@ from torch import nn
 from da3gs._progress import Progress
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
+from da3gs.geometry.projection import camera_directions, pixel_centers
 from da3gs.photos import LoadedPhotos
 from da3gs.pipeline.metric_scale import is_monocular
 from da3gs.pipeline.model_loading import LoadedModel
@@ -96,9 +97,7 @@ def on_a_sphere(result: Placed) -> Placed:
     """Photos from one place, all of them on a sphere of radius 1 about it: right from where they were taken, since
     nothing tells how far away anything is."""
     cameras = result.cameras
-    v, u = torch.meshgrid(torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij")
-    pixels = torch.stack((u, v, torch.ones_like(u)), dim=-1).to(cameras.intrinsics)
-    rays = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(cameras.intrinsics), pixels)
+    rays = camera_directions(cameras.intrinsics, pixel_centers(cameras.height, cameras.width).to(cameras.intrinsics))
     return dataclasses.replace(
         result, depth=1 / rays.norm(dim=-1), confidence=None, sky=None, gaussians=None, metric=False, metres=None
     )

@@ -20,8 +20,8 @@ class Features:
 
     keypoints: Float[np.ndarray, "n 4"]
     """Place (u, v) in pixels of the photo that was searched, scale in pixels, angle in radians; float32."""
-    descriptors: Float[np.ndarray, "n d"]
-    """Of unit length, float32."""
+    descriptors: Float[np.ndarray, "k d"]
+    """Of the first k of them, of unit length, float32; the others are matched in other ways."""
 
 
 def sift_features(grey: UInt8[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None, *, most: int) -> Features:
@@ -45,7 +45,7 @@ def features_of(keypoints: object, descriptors: Float[np.ndarray, "n 128"] | Non
 
 def mutual_matches(one: Features, two: Features, *, ratio: float = _RATIO) -> Int[np.ndarray, "m 2"]:
     """Features that are each other's nearest by their descriptors, and clearly nearer than the next one."""
-    if len(one.keypoints) < 2 or len(two.keypoints) < 2:
+    if len(one.descriptors) < 2 or len(two.descriptors) < 2:
         return np.zeros((0, 2), np.int64)
     a, b = torch.from_numpy(one.descriptors), torch.from_numpy(two.descriptors).T
     best, nearest, back = [], [], torch.full((b.shape[1],), -2.0)

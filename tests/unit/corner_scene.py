@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,9 @@ from PIL import Image
 
 from da3gs.cameras import Cameras, look_at
 
-SIZE = (240, 320)
-FOCAL = 300.0
-_TEXELS = 160  # a unit of length
+SIZE = (150, 200)
+FOCAL = 190.0
+_TEXELS = 110  # a unit of length
 
 
 def print_of(seed: int, side: int = 640) -> np.ndarray:
@@ -35,6 +36,15 @@ def corner_cameras(eyes: list[tuple[float, float, float]], target: tuple[float, 
     height, width = SIZE
     intrinsics = torch.tensor([[FOCAL, 0, width / 2], [0, FOCAL, height / 2], [0, 0, 1]], dtype=torch.float64)
     return Cameras(world_to_cam=pose, intrinsics=intrinsics.repeat(len(eyes), 1, 1), height=height, width=width)
+
+
+def turned_cameras(degrees: list[tuple[float, float]]) -> Cameras:
+    """Cameras in one place, turned to the right and down by these angles."""
+    cameras = corner_cameras([(0, 0, 0)] * len(degrees))
+    right, down = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64)).unbind(-1)
+    target = torch.stack((right.sin() * down.cos(), down.sin(), right.cos() * down.cos()), dim=-1)
+    pose = look_at(torch.zeros_like(target), target, torch.tensor([[0.0, -1, 0]], dtype=torch.float64))
+    return dataclasses.replace(cameras, world_to_cam=pose)
 
 
 def photographed(cameras: Cameras, *, seed: int = 0) -> list[np.ndarray]:

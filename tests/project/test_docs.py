@@ -72,3 +72,17 @@ def test_docs_build_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "python" / "index.html").read_text(encoding="utf-8").count("doc-heading") > 10
+
+
+def test_readme_quotes_the_table_of_the_rasteriser() -> None:
+    """The speed on the front page is that of the results it links to."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = re.search(r"([\d,]+) splats at 504x336 at (\d+) frames/s on two cores, ([\d.]+) times", text)
+    table = re.search(r"\(benchmarks/results/(renderer_\S+)\.md\)", text)
+    assert quoted
+    assert table
+    rows = (ROOT / "benchmarks" / "results" / f"{table[1]}.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in rows if line.startswith(f"| {quoted[1].split(',')[0]} k, 504x336 "))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert round(float(cells[1])) == int(quoted[2])
+    assert round(float(cells[5]), 1) == float(quoted[3])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
+
+if TYPE_CHECKING:
+    from da3gs.scene import Scene
 
 SECONDS, FRAMES_A_SECOND = 2.5, 24.0
 ENLARGED = 2
@@ -17,9 +20,11 @@ ENLARGED = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """Reconstruct the bundled photos with the bundled model, check the result, render a short video.
+    """Reconstruct the bundled photos from the pictures alone with the bundled model, check the result, render a short
+    video.
 
-    Needs no network and no GPU.
+    It is what happens to photos of your own: nothing is told of the cameras. Since the package knows the true ones, it
+    says how far from them the found ones are. Needs no network and no GPU.
     """
 
     output: Annotated[str | None, option("SCENE", "-o", hint="(default: ./demo.scene, numbered when taken)")] = None
@@ -40,7 +45,7 @@ class Demo(Command):
         from da3gs.scene import check_output
 
         start = time.perf_counter()
-        photos = demo_photos()
+        folder = demo_photos()
         output = numbered("demo") if self.output is None else Path(self.output)
         video = output.with_name(output.name.removesuffix(".scene") + ".mp4")
         check_output(output, overwrite=self.overwrite)
@@ -48,7 +53,7 @@ class Demo(Command):
         common = self.common
         with session.progress() as progress:
             scene = reconstruct(
-                photos,
+                sorted(folder.glob("*.jpg")),
                 model=BUNDLED,
                 device=common.device,
                 backend=common.backend,
@@ -72,9 +77,15 @@ class Demo(Command):
             seconds["video"] = time.perf_counter() - before
         seconds["total"] = time.perf_counter() - start
         facts = summary(scene, output, report, seconds)
-        facts = {**facts, "video": str(video), "frames": frames}
+        off = distance_from_truth(scene, folder)
+        facts = {**facts, "video": str(video), "frames": frames, "cameras_off": off}
         for line in summary_lines(scene, facts):
             session.print(line)
+        if off is not None:
+            turn, walk = off["rotation_degrees"], off["center_share"]
+            session.print(
+                f"  truth    {turn:.2f} degrees and {walk:.1%} of the walk from the truth, not looked at before"
+            )
         session.print(f"{video}: {frames} frames")
         if report.passed:
             for line in next_steps(output):
@@ -100,6 +111,20 @@ def demo_photos() -> Path:
     if not folder.is_dir():
         raise InputError("this installation has no demo photos; reinstall da3gs, or reconstruct photos of your own")
     return folder
+
+
+def distance_from_truth(scene: Scene, folder: Path) -> dict[str, float] | None:
+    """Median rotation in degrees, and median distance of the centres as a share of the walk, between the scene's
+    cameras and those that the package knows; None where fewer than two were found."""
+    from da3gs.photos import load_photos
+    from da3gs.poses.pose_alignment import pose_residual
+
+    if len(scene.views) < 2:
+        return None
+    known = load_photos(folder, resolution=scene.cameras.width).views
+    assert known.cameras is not None
+    index = [known.names.index(name) for name in scene.views.names]
+    return pose_residual(scene.cameras, known.cameras[index]).as_dict()
 
 
 def next_steps(scene: Path) -> list[str]:

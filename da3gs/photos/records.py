@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +134,16 @@ class LoadedPhotos:
     """Whether estimated cameras all stand in one place, so that nothing tells depth."""
     _holder: Any = None
     """Keeps the folder that a zip was unpacked to; it goes when the last photo goes."""
+
+    def only(self, index: Sequence[int]) -> LoadedPhotos:
+        """The photos at these positions, in that order."""
+        keep = list(index)
+        given, known = self.cam_to_world_given, self.intrinsics_known
+        return dataclasses.replace(
+            self, views=self.views[keep], photos=tuple(self.photos[i] for i in keep),
+            cam_to_world_given=None if given is None else given[keep],
+            intrinsics_known=None if known is None else known[keep],
+        )  # fmt: skip
 
     @property
     def estimated(self) -> bool:

@@ -75,7 +75,7 @@ def card_text(
     if off > _CHANCE:
         chance = (
             f"\n  Without given poses the cameras' directions from each other are {off:.0f}° off on average (90 is"
-            " chance):\n  `--poses colmap` is the way then."
+            " chance):\n  structure-from-motion finds them instead."
         )
     kind = "depth, ray, camera and splat network" if splats else "depth, ray and camera network"
     recipe = name.removeprefix("da3gs-")

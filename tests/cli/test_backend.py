@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def test_what_is_asked_for_reaches_the_viewer(
     if command == "demo":
         import da3gs.cli.demo as demo
 
-        monkeypatch.setattr(demo, "demo_photos", lambda: folder / "transforms.json")
+        (tmp_path / "photos").mkdir()  # a single photo is enough
+        shutil.copy(demo_photos() / "desk_1.jpg", tmp_path / "photos")
+        monkeypatch.setattr(demo, "demo_photos", lambda: tmp_path / "photos")
         words = ["demo", "-o", str(tmp_path / "d.scene"), "--view"]
     else:
         words = ["view", str(folder), "--no-browser", "--port", "0"]

@@ -306,4 +306,8 @@ def test_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         facts = run_json(capfd, "demo", "-o", tmp_path / "demo.scene", "--overwrite")
         assert facts["check"]["passed"] is True
         assert facts["frames"] >= 48
+        assert facts["poses"] == "colmap"
+        assert facts["views"] == 8
+        assert facts["cameras_off"]["rotation_degrees"] < 0.5
+        assert facts["cameras_off"]["center_share"] < 0.02
         assert (tmp_path / "demo.mp4").stat().st_size > 10_000

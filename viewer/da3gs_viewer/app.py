@@ -114,6 +114,13 @@ class Viewer:
         return () if self.editor.scene is None else self.editor.scene.views.names
 
     @property
+    def placed(self) -> list[str]:
+        """How each photo came by its camera; empty where the scene does not say."""
+        record = {} if self.editor.scene is None else self.editor.scene.record.get("poses") or {}
+        ways = {camera["photo"]: camera["placed"] for camera in record.get("cameras") or ()}
+        return [ways.get(name, "given") for name in self.names] if ways else []
+
+    @property
     def cameras(self) -> Cameras | None:
         """Cameras of the photos."""
         return self.editor.cameras
@@ -133,7 +140,7 @@ class Viewer:
         self._port = self.server.get_port()
         self._aim()
         thumbnails = [self.thumbnail(i) for i in range(len(self.viewpoints))]
-        self.frustums = Frustums(self.viewpoints, thumbnails, self.stand_at)
+        self.frustums = Frustums(self.viewpoints, thumbnails, self.stand_at, self.placed)
         self.panel = Panel(self)
         self._warmer.start()
         self.server.on_client_connect(self._welcome)

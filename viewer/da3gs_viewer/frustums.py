@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import viser
 
 COLOR = (255, 140, 40)
+COLORS = {"sfm": COLOR, "given": (70, 160, 255), "depth_prior": (190, 110, 255), "predicted": (150, 150, 150)}
+"""Of a frustum by how its photo was placed: the input's cameras blue, structure-from-motion orange, with depth as a
+prior violet, a network's own guess grey."""
 SHARE = 0.05
 """How far the picture of a frustum stands from its tip, at most, as a share of the distance to what the photo shows."""
 SPACING = 0.25
@@ -31,11 +34,13 @@ class Frustums:
         viewpoints: Sequence[Viewpoint],
         thumbnails: Sequence[ndarray],
         clicked: Callable[[viser.ClientHandle, int], None],
+        placed: Sequence[str] = (),
     ) -> None:
         """Prepare; ``add`` puts them into a browser's scene.
 
         Args:
             clicked: called with the browser and the photo's position.
+            placed: how each photo came by its camera, where the scene says so.
         """
         self._viewpoints, self._thumbnails, self._clicked = viewpoints, thumbnails, clicked
         self._centers = np.array([view.position for view in viewpoints]).reshape(-1, 3)
@@ -43,6 +48,7 @@ class Frustums:
         self._handles: dict[int, list[Any]] = {}
         self._lock = threading.Lock()
         self._visible = True
+        self.colors = [COLORS.get(way, COLOR) for way in placed] or [COLOR] * len(viewpoints)
 
     def _fitting_size(self) -> float:
         """So large that one sees the pictures, so small that neighbours do not hide each other."""
@@ -80,7 +86,7 @@ class Frustums:
                 scale=self.size,
                 thickness=1.5,
                 thickness_units="screen",
-                color=COLOR,
+                color=self.colors[index],
                 image=thumbnail,
                 wxyz=view.wxyz,
                 position=view.position,

@@ -81,11 +81,7 @@ class Demo(Command):
         facts = {**facts, "video": str(video), "frames": frames, "cameras_off": off}
         for line in summary_lines(scene, facts):
             session.print(line)
-        if off is not None:
-            turn, walk = off["rotation_degrees"], off["center_share"]
-            session.print(
-                f"  truth    {turn:.2f} degrees and {walk:.1%} of the walk from the truth, not looked at before"
-            )
+        session.print(truth_line(off))
         session.print(f"{video}: {frames} frames")
         if report.passed:
             for line in next_steps(output):
@@ -111,6 +107,14 @@ def demo_photos() -> Path:
     if not folder.is_dir():
         raise InputError("this installation has no demo photos; reinstall da3gs, or reconstruct photos of your own")
     return folder
+
+
+def truth_line(off: dict[str, float] | None) -> str:
+    """How far the cameras are from the true ones, in words."""
+    if off is None:
+        return "  truth    too few cameras were found to compare"
+    turn, walk = off["rotation_degrees"], off["center_share"]
+    return f"  truth    cameras {turn:.2f} degrees and {walk:.1%} of the walk from the true ones, not looked at before"
 
 
 def distance_from_truth(scene: Scene, folder: Path) -> dict[str, float] | None:

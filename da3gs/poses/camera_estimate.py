@@ -48,8 +48,8 @@ class CameraEstimate:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Of two estimates the one that places more photos, then the one with more points, is the better."""
-        return len(self.positions), len(self.points)
+        """Of two estimates the better is the one that explains more features, then the one that places more photos."""
+        return int(self.seen.sum()), len(self.positions)
 
 
 def estimate_of(model: Any, placed: dict[int, Placement] | None = None) -> CameraEstimate:

@@ -13,6 +13,7 @@ LEAST_POINTS = 20
 """Fewer points carry no model."""
 _SMALLEST_MODEL = 2
 _FEW = 15  # photos: points that only two of them show are kept
+_MAPPERS = 4
 _USUAL: dict[str, Any] = {}
 _LENIENT = {"init_min_num_inliers": 50, "init_min_tri_angle": 8.0, "abs_pose_min_num_inliers": 20}
 _DESPERATE = {
@@ -24,8 +25,10 @@ _DESPERATE = {
 def best_mapping(
     database: FeatureDatabase, *, progress: Progress, before: CameraEstimate | None = None
 ) -> CameraEstimate | None:
-    """The estimate of most photos: by the incremental mapper, the global one, and the incremental one with ever lower
-    thresholds; each only where photos are missing. None: not even two photos.
+    """The estimate that explains most features: by the global mapper and the incremental one, and, where photos are
+    missing, the incremental one with ever lower thresholds. None: not even two photos.
+
+    A wrong model may place every photo at a small error: it shows by how few features it explains.
 
     Args:
         database: with verified matches.
@@ -33,24 +36,28 @@ def best_mapping(
         before: what is known already; returned where nothing is better.
     """
     best, total = before, len(database)
-    few = total <= _FEW
-    for number, mapper in enumerate((_USUAL, None, _LENIENT, _DESPERATE)):
+    few, lens = total <= _FEW, LensFreedom.of(database.groups)
+    for number, mapper in enumerate((None, _USUAL, _LENIENT, _DESPERATE)):
+        if number > 1 and best is not None and len(best) == total:
+            break
         if mapper is None:
             found = _mapped_globally(database)
         else:
             found = _mapped_incrementally(database, mapper, few, number, progress)
+        progress("adjusting all cameras together", number, _MAPPERS)
         for model in found:
             estimate = estimate_of(model)
-            carried = len(estimate) >= _SMALLEST_MODEL and len(estimate.points) >= LEAST_POINTS
-            if carried and (best is None or estimate.rank > best.rank):
+            if not _carried(estimate):
+                continue
+            adjusted = estimate_of(bundle_adjusted(database, model, lens=lens))
+            estimate = adjusted if len(adjusted) >= len(estimate) else estimate
+            if best is None or estimate.rank > best.rank:
                 best = estimate
-        if best is not None and len(best) == total:
-            break
-    if best is None or best is before:
-        return before
-    progress("adjusting all cameras together", 0, 1)
-    adjusted = estimate_of(bundle_adjusted(database, best.model, lens=LensFreedom.of(database.groups)))
-    return adjusted if len(adjusted) == len(best) else best
+    return best
+
+
+def _carried(estimate: CameraEstimate) -> bool:
+    return len(estimate) >= _SMALLEST_MODEL and len(estimate.points) >= LEAST_POINTS
 
 
 def _mapped_incrementally(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from typing import Any
 
@@ -107,7 +108,7 @@ def cross_validate(
         stepping = (time.perf_counter() - started) / (target - steps[-1])
         steps.append(target)
         progress("cross-validating the refinement", min(target, most or target), most or target)
-        scores = [_score(gains) for gains in curve]
+        scores = [_score(gains, options) for gains in curve]
         past = target >= _MIN_STEPS and scores[-1] < max(scores[1:]) - _PAST
         if past or min(curve[-1]) >= _CLEAR:
             break
@@ -121,8 +122,11 @@ def cross_validate(
     )
 
 
-def _score(gains: list[float]) -> float:
-    return 0.5 * (sum(gains) / len(gains) + min(gains))
+def _score(gains: list[float], options: Options) -> float:
+    """Half the mean and half the worst gain; with moving cameras the median, since one left out may be off itself."""
+    if options.cameras:
+        return statistics.median(gains)
+    return 0.5 * (statistics.mean(gains) + min(gains))
 
 
 class _Fold:

@@ -81,12 +81,12 @@ _SMALL = dataclasses.replace(
 _SMALL_DECAY = dataclasses.replace(
     _SMALL,
     name="small-decay",
-    steps=200,
-    warm_up=10,
-    decay=190,
+    steps=520,
+    warm_up=20,
+    decay=500,
     learning_rate=4e-4,
-    ema=0.97,
-    validate_steps=200,
+    ema=0.99,
+    validate_steps=260,
     stages=(
         Stage(
             steps=1,
@@ -142,14 +142,13 @@ _SMALL_SPLATS = dataclasses.replace(
     name="small-splats",
     model="da3gs-small-splats",
     handheld=0.7,
-    steps=200,
-    warm_up=15,
-    ema=0.97,
+    steps=600,
+    warm_up=40,
     stages=(
-        Stage(steps=120, sizes=((126, 168, 1.0),), pixels=6 * 126 * 168, views=(2, 3), targets=(1, 2)),
+        Stage(steps=300, sizes=((126, 168, 1.0),), pixels=6 * 126 * 168, views=(2, 3), targets=(1, 2)),
         Stage(steps=1, sizes=((168, 224, 0.8), (252, 336, 0.2)), pixels=8 * 126 * 168, views=(2, 3), targets=(1, 2)),
     ),
-    validate_steps=200,
+    validate_steps=300,
 )
 _MONO_SCENES = (
     ("room", 0.25), ("table", 0.2), ("clutter", 0.1), ("yard", 0.1), ("terrain", 0.2), ("wires", 0.1), ("studio", 0.05)

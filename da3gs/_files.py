@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -148,7 +148,12 @@ def is_scene_folder(path: Path) -> bool:
 
 
 def check_output(
-    path: Path | str, *, overwrite: bool = False, inputs: Iterable[Path | str] = (), suffixes: Sequence[str] = ()
+    path: Path | str,
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[Path | str] = (),
+    suffixes: Sequence[str] = (),
+    is_kind: Callable[[Path, str], bool] | None = None,
 ) -> str:
     """Make sure, before any work is done, that an output may be written; return its suffix, ``/`` for a folder.
 
@@ -160,12 +165,15 @@ def check_output(
         overwrite: whether an existing one may be replaced.
         inputs: what the command reads.
         suffixes: those that a file may have, ``/`` among them where a folder is welcome too; empty: a scene folder.
+        is_kind: whether an existing file is of the kind that its suffix says; None: pictures and films are known.
 
     Raises:
         InputError: it may not be written; the message says why.
     """
     suffix = _output_suffix(path, suffixes)
     path = Path(path)
+    if suffix and not suffix.startswith((".", "/")):
+        path = path.absolute().parent  # the file's name stands for its folder
     parent = path.absolute().parent
     if not path.name or path.name == "..":
         raise InputError(f"{path} cannot be written; name a file or folder")
@@ -186,12 +194,15 @@ def check_output(
             )
     if path.is_symlink():
         raise InputError(f"{path.name} is a symbolic link, which --overwrite leaves alone; name another output")
-    if suffix == "/":
+    if not suffix.startswith((".", "/")):
+        if not path.is_dir() or (any(path.iterdir()) and not (is_kind or _is_picture)(path / suffix, suffix)):
+            raise InputError(f"{path.name} holds no {suffix}, so --overwrite leaves it alone; choose another folder")
+    elif suffix == "/":
         if not path.is_dir() or not (is_scene_folder(path) or not any(path.iterdir())):
             raise InputError(
                 f"{path.name} is not a scene folder of da3gs, so --overwrite leaves it alone; choose another"
             )
-    elif not _same_kind(path, suffix):
+    elif not (is_kind or _is_picture)(path, suffix):
         raise InputError(f"{path.name} is not a {suffix} file, so --overwrite leaves it alone; choose another name")
     return suffix
 
@@ -201,8 +212,11 @@ def _output_suffix(path: Path | str, suffixes: Sequence[str]) -> str:
     name = os.fspath(path)
     if not suffixes:
         return "/"
-    matching = [suffix for suffix in suffixes if suffix != "/" and name.lower().endswith(suffix)]
-    if matching and len(os.path.basename(name)) > len(max(matching, key=len)):
+    base = os.path.basename(name).lower()
+    if base in suffixes and not base.startswith("."):
+        return base
+    matching = [suffix for suffix in suffixes if suffix.startswith(".") and base.endswith(suffix)]
+    if matching and len(base) > len(max(matching, key=len)):
         return max(matching, key=len)
     if "/" in suffixes and (name.endswith(("/", os.sep)) or not Path(name).suffix):
         return "/"
@@ -210,19 +224,13 @@ def _output_suffix(path: Path | str, suffixes: Sequence[str]) -> str:
     raise InputError(f"{Path(name).name} has no suffix that can be written; use {listed}")
 
 
-def _same_kind(path: Path, suffix: str) -> bool:
-    """Whether an existing file begins as files of this suffix do."""
+def _is_picture(path: Path, suffix: str) -> bool:
+    """Whether an existing file begins as pictures and films of this suffix do."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         start = file.read(16)
     match suffix:
-        case ".ply" | ".compressed.ply":
-            return start.startswith(b"ply")
-        case ".spz":
-            return start.startswith(b"\x1f\x8b")
-        case ".splat":
-            return path.stat().st_size % 32 == 0
         case ".png":
             return start.startswith(b"\x89PNG")
         case ".jpg" | ".jpeg":
@@ -233,10 +241,6 @@ def _same_kind(path: Path, suffix: str) -> bool:
             return start.startswith(b"GIF8")
         case ".mp4":
             return start[4:8] == b"ftyp"
-        case ".glb":
-            return start.startswith(b"glTF")
-        case ".html":
-            return start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
     return True
 
 

@@ -29,6 +29,13 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 """A boolean that is off unless it is named, and has no ``--no-`` twin."""
 
 
+Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
+"""Axes by the program that has them."""
+
+FileFrame = Annotated[Frame | None, option("FRAME", hint="(default: what the file says, else its format's)")]
+"""Axes of the numbers of a splat file."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common:
     """The options that every command has."""

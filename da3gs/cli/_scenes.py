@@ -10,7 +10,9 @@ from pathlib import Path
 from da3gs._progress import Progress
 from da3gs._tensors import Device, drawing_device
 from da3gs.cli._parse import Drawing
-from da3gs.formats import load_gaussians
+from da3gs.errors import InputError
+from da3gs.formats.axes import LETTERS, Frame
+from da3gs.formats.registry import format_of_name, load_gaussians, splat_path
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.check import CheckReport, check
 from da3gs.scene import Scene, load_scene
@@ -48,19 +50,26 @@ def save_and_check(
 
 def is_scene_or_splats(name: str) -> bool:
     """Whether this is a scene folder, or a file with a suffix of a splat format."""
-    from da3gs.formats import splat_suffix
-
-    path = Path(name)
-    return (path / "scene.json").is_file() or (not path.is_dir() and splat_suffix(path) is not None)
-
-
-def open_scene(name: str, *, device: Device = "auto") -> Scene | Gaussians:
-    """The scene in a folder, or the splats in a file, on a device.
-
-    Raises:
-        InputError: it is neither, or broken.
-    """
     path = Path(name)
     if path.is_dir():
+        return (path / "scene.json").is_file() or splat_path(path) != path
+    return format_of_name(path) is not None
+
+
+def open_scene(name: str, *, frame: Frame | None = None, device: Device = "auto") -> Scene | Gaussians:
+    """The scene in a folder, or the splats in a file, in OpenCV's axes, on a device.
+
+    Args:
+        name: the folder or file.
+        frame: the axes of a file's numbers, in place of what it or its format says.
+        device: where to.
+
+    Raises:
+        InputError: it is neither, or broken; or ``frame`` is given for a scene, which states its own.
+    """
+    path = Path(name)
+    if path.is_dir() and (splat_path(path) == path or (path / "scene.json").is_file()):
+        if frame is not None:
+            raise InputError(f"--frame {frame} is for splat files; the scene {path.name or path} states its axes")
         return load_scene(path, device=device)
-    return load_gaussians(path).to(drawing_device(device))
+    return load_gaussians(path, axes=None if frame is None else LETTERS[frame]).to(drawing_device(device))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import DRAWING, Command, DrawingOptions, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, FileFrame, option
 from da3gs.cli._session import Session
 
 if TYPE_CHECKING:
     from da3gs.pipeline.check import CheckReport
 
-Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check(Command):
-    """Read a splat file as a stranger would, render the scene's reference cameras with it and compare.
+    """Read a splat file with an independent decoder, render the scene's reference cameras with it and compare.
 
     Prints splat count, bounds, values that are not finite, and the PSNR of every camera. Exit 1 when it falls under
     the bound. A bare file with nothing to compare with gets its statistics only.
@@ -30,8 +28,8 @@ class Check(Command):
     """The scene to compare a bare file with."""
     min_psnr: Annotated[float | None, option("DB", hint="(default: 60 for .ply, 45 for other formats)")] = None
     """The bound."""
-    frame: Annotated[Frame | None, option("FRAME", hint="(default: what the file says, else opencv)")] = None
-    """The axes that the file was exported in: opencv, opengl, colmap or supersplat."""
+    frame: FileFrame = None
+    """The axes of the file's numbers: opencv, opengl, colmap or supersplat."""
     common: DrawingOptions = DRAWING
 
     def run(self, session: Session) -> int:
@@ -54,11 +52,13 @@ class Check(Command):
 
 def check_lines(report: CheckReport) -> list[str]:
     """What the report says, for people."""
-    what = "points" if report.degree is None else "splats"
-    lines = [f"{report.file}: {report.splats:,} {what}, {report.nonfinite or 'no'} values that are not finite"]
+    from da3gs.formats.axes import axes_words
+
+    lines = [f"{report.file}: {report.splats:,} splats, {report.nonfinite or 'no'} values that are not finite"]
     if report.bounds is not None:
         low, high = ("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in report.bounds)
         lines.append(f"bounds {low} to {high}")
+    lines.append(f"axes {axes_words(report.axes)} ({report.axes}): {report.axes_reason}")
     for index, value in enumerate(report.psnr_cameras or ()):
         lines.append(f"camera {index}: {value:.2f} dB")
     if report.note is not None:

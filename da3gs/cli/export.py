@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Switch, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Frame, Switch, option
 from da3gs.cli._session import Session
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write splats as .ply, .compressed.ply, .splat, .spz or .html, or a scene's cameras and depth as a folder.
+    """Write splats as .glb, .spz, .ply, .compressed.ply, .splat or .html, or a scene's cameras and depth as a folder.
 
-    The .html is a page for everyone: it opens from disk, without a network, at the first photo's camera. A .glb gets
-    points in place of splats. What a format costs: `da3gs check FILE --against SCENE`.
+    The .html is a page for everyone: it opens from disk, without a network, at the first photo's camera. A .glb is glTF
+    with KHR_gaussian_splatting. What a format costs: `da3gs check FILE --against SCENE`.
 
     A folder gets cameras.json, transforms.json, COLMAP's sparse/0 and depth/ (16-bit PNG, float32 .npy, preview); one
     that is called depth gets the depth alone.
@@ -33,8 +33,12 @@ class Export(Command):
     """What to write; the suffix says what, a folder has none or a trailing slash."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
-    frame: Literal["opencv", "opengl", "colmap", "supersplat"] = "opencv"
-    """Axes of the world that is written."""
+    frame: Annotated[Frame | None, option("FRAME", hint="(default: the format's, for most opencv)")] = None
+    """Axes of the numbers that are written: opencv, opengl, colmap or supersplat."""
+    input_frame: FileFrame = None
+    """Axes of the numbers of a splat file that is read."""
+    spz_version: Annotated[Literal[3, 4], option("3|4")] = 4
+    """Version of .spz: 4, or 3 for readers from before 2026."""
     sh_degree: Annotated[int | None, option("N", hint="(default: all)")] = None
     """Leave out harmonics above this degree."""
     budget: Annotated[int | None, option("N", hint="(default: all)")] = None
@@ -53,6 +57,8 @@ class Export(Command):
                 self.source,
                 self.output,
                 frame=self.frame,
+                input_frame=self.input_frame,
+                spz_version=self.spz_version,
                 degree=self.sh_degree,
                 limits=self.cleaning.limits(self._photos()),
                 budget=self.budget,
@@ -76,7 +82,7 @@ class Export(Command):
                 "budget": ready.merged,
             }
         )
-        session.print(f"{self.output}: {'cameras' if ready.suffix == '/' else what(ready)} written")
+        session.print(f"{self.output}: {'cameras' if ready.suffix == '/' else 'splats'} written")
         return 0
 
     def _photos(self) -> list[str] | None:
@@ -97,12 +103,7 @@ def plan_lines(ready: Prepared, megabytes: float | None) -> list[str]:
     if merged := ready.merged:
         price = f"at a price of {merged['psnr_price']:.2f} dB at the photos"
         lines.append(f"budget   {merged['before']:,} splats to {merged['after']:,}, {price}")
-    return [*lines, f"{ready.count:,} {what(ready)}, {megabytes:.2f} MB"]
-
-
-def what(ready: Prepared) -> str:
-    """What the file holds."""
-    return "points (glTF has no splats)" if ready.suffix == ".glb" else "splats"
+    return [*lines, f"{ready.count:,} splats, {megabytes:.2f} MB"]
 
 
 COMMAND = Export

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Switch, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, FileFrame, Switch, option
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -28,6 +28,8 @@ class Render(Command):
     """What to write; the suffix says what."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
+    frame: FileFrame = None
+    """Axes of the numbers of a splat file: opencv, opengl, colmap or supersplat."""
     path: Annotated[str, option("NAME|FILE")] = "wander"
     """How the camera moves: wander, spiral, orbit, ellipse, interpolate, inputs; the official smooth,
     interpolate_smooth, extend, dolly_zoom, wobble_inter; or a file: nerfstudio or nerfview camera path, Inria
@@ -65,7 +67,7 @@ class Render(Command):
         check_output(self.output, overwrite=self.overwrite, inputs=inputs, suffixes=SUFFIXES)
         with session.progress() as progress:
             written = render_path(
-                open_scene(self.source, device=self.common.device),
+                open_scene(self.source, frame=self.frame, device=self.common.device),
                 self.output,
                 path=self.path,
                 camera=self.camera,

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
-from da3gs.cli._parse import DRAWING, SEEDED_DRAWING, Command, Drawing, SeededDrawingOptions, Switch, option
+from da3gs.cli._parse import (
+    DRAWING,
+    SEEDED_DRAWING,
+    Command,
+    Drawing,
+    FileFrame,
+    SeededDrawingOptions,
+    Switch,
+    option,
+)
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -31,6 +40,8 @@ class View(Command):
 
     inputs: Annotated[Positional[tuple[str, ...]], option("SCENE|FILE|INPUT...", hint="")]
     """A scene folder, a splat file, or what `da3gs reconstruct` takes."""
+    frame: FileFrame = None
+    """Axes of the numbers of a splat file: opencv, opengl, colmap or supersplat."""
     host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets others on the network in."""
     port: Annotated[int, option("N")] = USUAL_PORT
@@ -91,7 +102,9 @@ class View(Command):
         from da3gs.cli._scenes import is_scene_or_splats, open_scene
 
         if len(self.inputs) == 1 and is_scene_or_splats(self.inputs[0]):
-            return open_scene(self.inputs[0], device=self.common.device)
+            return open_scene(self.inputs[0], frame=self.frame, device=self.common.device)
+        if self.frame is not None:
+            raise InputError(f"--frame {self.frame} is for a splat file; photos have no axes")
         from da3gs.cli.reconstruct import one_or_many
         from da3gs.pipeline.reconstruct import reconstruct
 

@@ -15,7 +15,7 @@ from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.protocol import Picture, SceneInput
-from da3gs.formats import load_gaussians
+from da3gs.formats import READ_SUFFIXES, load_gaussians
 from da3gs.formats.transforms import load_transforms
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
@@ -46,7 +46,7 @@ class FittedSplats:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SplatFiles:
-    """Splat files made by anyone, in the data set's world: ``NAME.ply`` (.splat, .spz), or one file in ``NAME/``."""
+    """Splat files made by anyone, in the data set's world: ``NAME.ply`` (.spz, .glb, ...), or one file in ``NAME/``."""
 
     folder: Path
     device: Device = "auto"
@@ -59,7 +59,7 @@ class SplatFiles:
 
     def fit(self, scene: SceneInput) -> FittedSplats:
         """Read the scene's file."""
-        path = _one_file(self.folder, scene.key, (".ply", ".splat", ".spz"), "splat file")
+        path = _one_file(self.folder, scene.key, READ_SUFFIXES, "splat file")
         gaussians = load_gaussians(path).to(drawing_device(self.device))
         return FittedSplats(
             gaussians=gaussians,
@@ -165,7 +165,7 @@ def _one_file(folder: Path, key: str, suffixes: tuple[str, ...], what: str) -> P
     for suffix in suffixes:
         if (path := folder / f"{key}{suffix}").is_file():
             return path
-    inside = sorted(p for s in suffixes for p in (folder / key).glob(f"*{s}")) if (folder / key).is_dir() else []
+    inside = sorted({p for s in suffixes for p in (folder / key).glob(f"*{s}")}) if (folder / key).is_dir() else []
     if len(inside) != 1:
         found = "none" if not inside else f"{len(inside)} in {key}/"
         raise InputError(f"{shown(folder.name)} needs one {what} for scene {key}, found {found}")

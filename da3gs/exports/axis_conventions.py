@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, assert_never
 
 import torch
 
 from da3gs._scene_write import vertical_axis
-from da3gs.gaussians import Gaussians
+from da3gs.formats.axes import LETTERS, Frame, axes_change, with_axes
 from da3gs.geometry.similarity import Similarity
 from da3gs.scene import Scene
-
-Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
-"""Whose axes: x right, y down, z forward (opencv, colmap); y up, z back (opengl); x left, y up (supersplat)."""
 
 WORDS: dict[str, str] = {
     "opencv": "OpenCV (x right, y down, z forward)",
@@ -26,24 +22,16 @@ WORDS: dict[str, str] = {
 
 def axes_of(frame: Frame) -> Similarity:
     """The rotation from the scene's axes (OpenCV's) to another program's."""
-    match frame:
-        case "opencv" | "colmap":
-            signs = (1.0, 1.0, 1.0)
-        case "opengl":
-            signs = (1.0, -1.0, -1.0)
-        case "supersplat":
-            signs = (-1.0, -1.0, 1.0)
-        case other:
-            assert_never(other)
-    rotation = torch.diag(torch.tensor(signs, dtype=torch.float64))
+    return rotation_to(LETTERS[frame])
+
+
+def rotation_to(letters: str) -> Similarity:
+    """The rotation from the scene's axes (OpenCV's) to right-handed ones in letters."""
     return Similarity(
-        scale=torch.ones((), dtype=torch.float64), rotation=rotation, translation=torch.zeros(3, dtype=torch.float64)
+        scale=torch.ones((), dtype=torch.float64),
+        rotation=axes_change("RDF", letters),
+        translation=torch.zeros(3, dtype=torch.float64),
     )
-
-
-def turned(gaussians: Gaussians, frame: Frame) -> Gaussians:
-    """The splats in the axes of another program."""
-    return gaussians if frame in ("opencv", "colmap") else gaussians.transformed(axes_of(frame))
 
 
 def turned_scene(scene: Scene, frame: Frame) -> Scene:
@@ -59,7 +47,7 @@ def turned_scene(scene: Scene, frame: Frame) -> Scene:
     told = {**(scene.record.get("frame") or {}), "axes": frame, "vertical_axis": (up + 0.0).tolist()}
     return dataclasses.replace(
         scene,
-        gaussians=turned(scene.gaussians, frame),
+        gaussians=with_axes(scene.gaussians, "RDF", LETTERS[frame]),
         cameras=scene.cameras.transformed(similarity),
         cam_to_world_given=given,
         offset=(offset[0], offset[1], offset[2]),

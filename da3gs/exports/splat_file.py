@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from da3gs import __version__
-from da3gs.exports.axis_conventions import WORDS, Frame, axes_of
-from da3gs.formats import load_gaussians, splat_format
+from da3gs.exports.axis_conventions import WORDS
+from da3gs.formats.axes import LETTERS, Frame, axes_change, frame_of, with_axes
 from da3gs.formats.ply import ply_comments
+from da3gs.formats.registry import format_of_content, load_splat_file
 from da3gs.gaussians import Gaussians
 
 _FRAMES: dict[str, Frame] = {"opencv": "opencv", "opengl": "opengl", "supersplat": "supersplat"}
@@ -36,27 +37,28 @@ class BareSplats:
     """What to add to positions to get the caller's; None where the file does not say."""
     stated: bool = False
     """Whether the file names its axes."""
+    antialiased: bool = False
+    """Whether the file says that its splats are for a renderer that compensates for its blur."""
 
     def turned(self, frame: Frame) -> BareSplats:
         """The same in the axes of another program."""
-        onto = axes_of(frame)
-        onto = dataclasses.replace(onto, rotation=onto.rotation @ axes_of(self.frame).rotation.T)
-        same = bool((onto.rotation == torch.eye(3, dtype=torch.float64)).all())
+        source, target = LETTERS[self.frame], LETTERS[frame]
+        change = axes_change(source, target)
 
         def moved(triple: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
             """A vector in the new axes."""
             if triple is None:
                 return None
-            x, y, z = (onto.rotation @ torch.tensor(triple, dtype=torch.float64) + 0.0).tolist()
+            x, y, z = (change @ torch.tensor(triple, dtype=torch.float64) + 0.0).tolist()
             return x, y, z
 
         return dataclasses.replace(
             self,
-            gaussians=self.gaussians if same else self.gaussians.transformed(onto),
+            gaussians=with_axes(self.gaussians, source, target),
             frame=frame,
             up=moved(self.up),
             offset=moved(self.offset),
-            stated=self.stated or not same,
+            stated=self.stated or source != target,
         )
 
     @property
@@ -64,7 +66,7 @@ class BareSplats:
         """The direction up: what the file says, else against y, as photos are held, in OpenCV's axes."""
         if self.up is not None:
             return self.up
-        x, y, z = (axes_of(self.frame).rotation @ torch.tensor(_UP, dtype=torch.float64) + 0.0).tolist()
+        x, y, z = (axes_change("RDF", LETTERS[self.frame]) @ torch.tensor(_UP, dtype=torch.float64) + 0.0).tolist()
         return x, y, z
 
     def comments(self) -> list[str]:
@@ -81,28 +83,39 @@ class BareSplats:
         return [f"da3gs {__version__}", *lines] if lines else []
 
 
-def load_bare(path: Path | str) -> BareSplats:
+def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
     """Read a splat file of any format with what it says of its world.
 
     Of a PLY's comments only those that da3gs writes are taken over: others may hold anything, such as the folder that
     somebody worked in.
 
+    Args:
+        path: the file.
+        frame: the axes of its numbers, in place of what the file or its format says.
+
     Raises:
         InputError: the file is missing, broken, or of another kind.
     """
-    gaussians = load_gaussians(path)
-    if splat_format(path) not in (".ply", ".compressed.ply"):
-        return BareSplats(gaussians=gaussians)
+    file = load_splat_file(path)
+    known = frame or frame_of(file.axes)
+    bare = BareSplats(
+        gaussians=file.gaussians if known else with_axes(file.gaussians, file.axes, "RDF"),
+        frame=known or "opencv",
+        stated=file.stated,
+        antialiased=file.antialiased,
+    )
+    if not format_of_content(path).suffix.endswith(".ply"):
+        return bare
     comments = ply_comments(path)
     unit, axes = _said(comments, "Unit"), _said(comments, "Axes")
-    frame = None if axes is None else _FRAMES.get(axes.partition(" ")[0].lower())
-    return BareSplats(
-        gaussians=gaussians,
-        frame=frame or "opencv",
+    named = None if axes is None else _FRAMES.get(axes.partition(" ")[0].lower())
+    return dataclasses.replace(
+        bare,
+        frame=frame or named or "opencv",
         up=_triple(_said(comments, "Vertical axis")),
         unit=unit if unit is not None and re.fullmatch(r"[a-z]{1,20}", unit) else None,
         offset=_triple(_said(comments, "Offset")),
-        stated=frame is not None,
+        stated=named is not None,
     )
 
 

@@ -11,6 +11,7 @@ from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
 from da3gs.formats._quantising import HALF_ROOT, finite_arrays, largest_first, log_scales, to_gaussians, with_largest
 from da3gs.formats.ply import PlyElement, PlyHeader, read_header
+from da3gs.formats.records import Format, SplatFile
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 
@@ -37,7 +38,18 @@ def save_compressed_ply(
         InputError: a number is not finite, or ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
-    arrays = finite_arrays(gaussians, path.name)
+    data = compressed_ply_bytes(gaussians, path.name, comments)
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def compressed_ply_bytes(gaussians: Gaussians, name: str, comments: Sequence[str] = ()) -> bytes:
+    """What ``save_compressed_ply`` writes; ``name`` is what messages call it.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    arrays = finite_arrays(gaussians, name)
     order = morton_order(arrays["means"])
     arrays = {name: array[order] for name, array in arrays.items()}
     logs = np.clip(log_scales(arrays["scales"]), -_SPREAD, _SPREAD)
@@ -50,15 +62,19 @@ def save_compressed_ply(
     vertices[:, 3] = _packed(np.concatenate((units[2], arrays["opacities"][:, None]), 1), (8, 8, 8, 8))
     bands = arrays["harmonics"].shape[1] - 1
     rest = arrays["harmonics"][:, 1:].transpose(0, 2, 1).reshape(len(order), 3 * bands)
-    with atomic_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        file.write(_header(len(order), len(bounds[0]), rest.shape[1], comments))
-        file.write(np.concatenate(bounds, 1).astype("<f4").tobytes())
-        file.write(vertices.tobytes())
-        file.write(np.clip((rest / 8 + 0.5) * 256, 0, 255).astype(np.uint8).tobytes())
+    return b"".join(
+        (
+            _header(len(order), len(bounds[0]), rest.shape[1], comments),
+            np.concatenate(bounds, 1).astype("<f4").tobytes(),
+            vertices.tobytes(),
+            np.clip((rest / 8 + 0.5) * 256, 0, 255).astype(np.uint8).tobytes(),
+        )
+    )
 
 
-def compressed_ply_size(count: int, bands: int, comments: Sequence[str] = ()) -> int:
-    """How many bytes ``save_compressed_ply`` writes for splats with ``bands`` harmonics a colour."""
+def _size(gaussians: Gaussians, name: str, comments: Sequence[str]) -> int:
+    finite_arrays(gaussians, name)
+    count, bands = len(gaussians), gaussians.harmonics.shape[-2]
     chunks, rest = -(-count // _CHUNK), 3 * (bands - 1)
     return len(_header(count, chunks, rest, comments)) + chunks * 4 * len(_BOUNDS) + count * (16 + rest)
 
@@ -203,3 +219,14 @@ def _checked_elements(header: PlyHeader, name: str) -> tuple[PlyElement, PlyElem
         if len(wanted) not in (9, 24, 45) or set(rest.properties) != set(wanted) or rest.count != vertex.count:
             raise InputError(f"{name} is damaged: its harmonics do not fit its splats")
     return chunk, vertex, rest
+
+
+FORMAT = Format(
+    name="compressed_ply",
+    suffix=".compressed.ply",
+    begins=lambda start, _: start.startswith(b"ply") and b"\nelement chunk " in start.partition(b"\nend_header")[0],
+    load=lambda path: SplatFile(gaussians=load_compressed_ply(path)),
+    encode=lambda gaussians, name, options: [compressed_ply_bytes(gaussians, name, options.comments)],
+    size=lambda gaussians, name, options: _size(gaussians, name, options.comments),
+)
+"""PlayCanvas' compressed PLY."""

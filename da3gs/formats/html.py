@@ -1,8 +1,8 @@
 """One page that shows splats: opens from disk, without a network, in any browser with WebGL 2.
 
-The splats stand in the page as an ``.spz`` file (version 3) in base64, so that nothing is lost beside what that format
-loses; our own player, of the files in ``player/``, unpacks, sorts and draws them with all their harmonics. The page may
-load nothing, and its Content-Security-Policy allows the one script and style sheet that it holds, by their hashes.
+The splats stand in the page as a ``.sog`` file in base64, so that nothing is lost beside what that format loses; our
+own player, of the files in ``player/``, unpacks, sorts and draws them with all their harmonics. The page may load
+nothing, and its Content-Security-Policy allows the one script and style sheet that it holds, by their hashes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import html
-import io
 import json
 import math
 import re
@@ -24,38 +23,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.cameras import look_at
 from da3gs.errors import InputError
-from da3gs.formats.spz import read_spz, spz_bytes
+from da3gs.formats.axes import ALL_AXES
+from da3gs.formats.records import Format, PageView, SplatFile, WriteOptions
+from da3gs.formats.sog import read_sog_bytes, sog_bytes
 from da3gs.gaussians import Gaussians
 
-_SCRIPTS = ("camera.js", "engine.js", "drawing.js", "controls.js", "main.js")
+_SCRIPTS = ("camera.js", "engine.js", "drawing.js", "controls.js", "ruler.js", "immersion.js", "main.js")
 _GENERATOR = b'<meta name="generator" content="da3gs splat page">'
 _SPLATS = re.compile(rb'<script type="application/octet-stream" id="splats">\s*([A-Za-z0-9+/=]*)\s*</script>')
-_FLIP = np.array([1.0, -1.0, -1.0])
-"""From a PLY's axes to those of ``.spz``."""
+_SCENE = re.compile(rb'<script type="application/json" id="scene">[^<]*"axes": "([A-Z]{3})"')
 _SAMPLES = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class PageView:
-    """One camera that the page offers to stand at."""
-
-    name: str
-    """What the list calls it; any text."""
-    height: int
-    """Of the picture, in pixels."""
-    width: int
-    """Of the picture, in pixels."""
-    intrinsics: Float[np.ndarray, "3 3"]
-    """In pixels of that size."""
-    cam_to_world: Float[np.ndarray, "4 4"]
-    """OpenCV axes, in the world of the splats."""
-    distance: float
-    """How far ahead the point lies that the camera turns round."""
 
 
 def save_html(
@@ -83,28 +64,25 @@ def save_html(
         InputError: a number is not finite, or ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
-    page = html_bytes(gaussians, path.name, views=views, up=up, title=path.stem if title is None else title, note=note)
+    options = WriteOptions(views=views, up=up, note=note)
+    page = html_bytes(gaussians, path.name, options, title=title)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(page)
 
 
-def html_bytes(
-    gaussians: Gaussians,
-    name: str,
-    *,
-    views: Sequence[PageView] = (),
-    up: Sequence[float] = (0.0, -1.0, 0.0),
-    title: str = "",
-    note: str = "",
-) -> bytes:
+def html_bytes(gaussians: Gaussians, name: str, options: WriteOptions, *, title: str | None = None) -> bytes:
     """What ``save_html`` writes; ``name`` is what messages call it.
 
     Raises:
         InputError: a number is not finite.
     """
-    data = base64.b64encode(spz_bytes(gaussians, name)).decode()
-    shown = views or (outside_view(gaussians, up),)
-    scene = {"views": [_as_json(view) for view in shown], "up": (np.asarray(up, float) * _FLIP).tolist()}
+    data = base64.b64encode(sog_bytes(gaussians, name, options)).decode()
+    up = options.up
+    shown = options.views or (outside_view(gaussians, up),)
+    scene = {
+        "views": [_as_json(view) for view in shown], "up": [float(x) for x in up], "unit": options.unit,
+        "axes": options.axes,
+    }  # fmt: skip
     style, script = _player()
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; worker-src blob:; "
@@ -112,8 +90,8 @@ def html_bytes(
     )
     fields = {
         "POLICY": policy,
-        "TITLE": html.escape(_line(title)),
-        "NOTE": html.escape(_line(note)),
+        "TITLE": html.escape(_line(Path(name).stem if title is None else title)),
+        "NOTE": html.escape(_line(options.note)),
         "STYLE": style,
         "SCRIPT": script,
         "SCENE": _script_json(scene),
@@ -122,8 +100,8 @@ def html_bytes(
     return re.sub("@([A-Z]+)@", lambda found: fields[found[1]], _asset("page.html")).encode("utf-8", "replace")
 
 
-def load_html(path: Path | str) -> Gaussians:
-    """The splats of a page that ``save_html`` wrote.
+def load_html(path: Path | str) -> SplatFile:
+    """Read the splats of a page that ``save_html`` wrote.
 
     Raises:
         InputError: the file is missing, damaged, or another page.
@@ -140,7 +118,12 @@ def load_html(path: Path | str) -> Gaussians:
         packed = base64.b64decode(found[1], validate=True)
     except binascii.Error as error:
         raise InputError(f"{path.name} is damaged: its splats are not base64 ({error})") from error
-    return read_spz(io.BytesIO(packed), path.name)
+    scene = _SCENE.search(data)
+    axes = scene[1].decode() if scene is not None else ""
+    read = read_sog_bytes(packed, path.name)
+    if axes not in ALL_AXES:
+        return read
+    return dataclasses.replace(read, axes=axes, reason="stated by the file", stated=True)
 
 
 def is_page(start: bytes) -> bool:
@@ -168,15 +151,15 @@ def outside_view(gaussians: Gaussians, up: Sequence[float]) -> PageView:
 
 
 def _as_json(view: PageView) -> dict[str, Any]:
-    """In the axes of ``.spz``; the camera keeps OpenCV's."""
+    """As the player has it."""
     k, pose = view.intrinsics, view.cam_to_world
     return {
         "name": _line(view.name),
         "width": view.width,
         "height": view.height,
         "fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2]),
-        "position": (pose[:3, 3] * _FLIP).tolist(),
-        "rotation": (pose[:3, :3] * _FLIP[:, None]).ravel().tolist(),
+        "position": pose[:3, 3].tolist(),
+        "rotation": pose[:3, :3].ravel().tolist(),
         "distance": float(view.distance),
     }  # fmt: skip
 
@@ -197,10 +180,21 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _player() -> tuple[str, str]:
-    """The style sheet and the script, whole."""
-    script = "\n".join(_asset(name) for name in _SCRIPTS)
+    """The style sheet and the script, whole, without comments and indentation."""
+    lines = [line.strip() for name in _SCRIPTS for line in _asset(name).splitlines()]
+    script = "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
     return _asset("page.css"), f'"use strict";\n(() => {{\n{script}}})();\n'
 
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+FORMAT = Format(
+    name="html",
+    suffix=".html",
+    begins=lambda start, _: is_page(start),
+    load=load_html,
+    encode=lambda gaussians, name, options: [html_bytes(gaussians, name, options)],
+)
+"""A page of ours."""

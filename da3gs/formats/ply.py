@@ -18,6 +18,7 @@ from torch import Tensor
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
+from da3gs.formats.records import Format, SplatFile
 from da3gs.gaussians import Gaussians
 
 OPACITY_MARGIN = 1e-6
@@ -91,10 +92,16 @@ def save_ply(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False,
     Raises:
         InputError: ``path`` exists and ``overwrite`` is false, or its folder does not exist.
     """
-    with atomic_file(Path(path), overwrite=overwrite) as temporary, temporary.open("wb", buffering=0) as file:
-        file.write(_header(len(gaussians), gaussians.harmonics.shape[-2], comments))
-        for block in _rows(gaussians.detach()):
-            _write_all(file, block.data.cast("B"))
+    with atomic_file(Path(path), overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        for block in ply_blocks(gaussians, comments):
+            file.write(block)
+
+
+def ply_blocks(gaussians: Gaussians, comments: Sequence[str] = ()) -> Iterator[bytes | memoryview]:
+    """What ``save_ply`` writes, piece by piece; each piece is overwritten by the next."""
+    yield header_bytes(len(gaussians), property_names(gaussians.harmonics.shape[-2]), comments)
+    for block in _rows(gaussians.detach()):
+        yield block.data.cast("B")
 
 
 def load_ply(path: Path | str) -> Gaussians:
@@ -191,16 +198,6 @@ def _parsed(lines: list[str], size: int, name: str) -> PlyHeader:
         elements=tuple(PlyElement(name=n, count=c, properties=tuple(p)) for n, c, p in elements),
         size=size,
     )
-
-
-def _header(count: int, bands: int, comments: Sequence[str]) -> bytes:
-    return header_bytes(count, property_names(bands), comments)
-
-
-def _write_all(file: BinaryIO, data: memoryview) -> None:
-    """An unbuffered write may take only part of the data."""
-    while data:
-        data = data[file.write(data) :]
 
 
 def _rows(gaussians: Gaussians) -> Iterator[np.ndarray]:
@@ -335,3 +332,18 @@ def _gathered(blocks: Iterator[np.ndarray], count: int, bands: int) -> Gaussians
         part.quaternions.copy_(unit_quaternions(block[:, -4:]))
         start += len(block)
     return result
+
+
+def _size(count: int, bands: int, comments: Sequence[str]) -> int:
+    return len(header_bytes(count, property_names(bands), comments)) + count * 4 * (14 + 3 * bands)
+
+
+FORMAT = Format(
+    name="ply",
+    suffix=".ply",
+    begins=lambda start, _: start.startswith(b"ply"),
+    load=lambda path: SplatFile(gaussians=load_ply(path)),
+    encode=lambda gaussians, _, options: ply_blocks(gaussians, options.comments),
+    size=lambda gaussians, _, options: _size(len(gaussians), gaussians.harmonics.shape[-2], options.comments),
+)
+"""Standard PLY."""

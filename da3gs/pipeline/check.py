@@ -14,9 +14,10 @@ import torch
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.exports._independent_reader import StrangeSplats, read_splats
-from da3gs.exports.axis_conventions import Frame, axes_of
+from da3gs.exports.axis_conventions import rotation_to
+from da3gs.exports.independent import DecodedSplats, decode_splats
 from da3gs.formats.arrays import load_arrays
+from da3gs.formats.axes import LETTERS, Frame
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.metrics.image import psnr
@@ -53,8 +54,12 @@ class CheckReport:
     """Some splats, every number finite, and no camera under the bound."""
     format: str = ".ply"
     """What the file is, by its content."""
-    degree: int | None = None
-    """Of its harmonics; None for points."""
+    degree: int = 0
+    """Of its harmonics."""
+    axes: str = "RDF"
+    """Directions of its x, y and z, in letters: right or left, down or up, forward or back."""
+    axes_reason: str = ""
+    """Why they are taken to be these."""
     precision: float | None = None
     """In dB, of the worst camera, against the scene's own splats without the harmonics that the file leaves out: what
     the format's fewer bits cost. None where there is no scene, or the file holds other splats than the scene."""
@@ -79,16 +84,16 @@ def check(
     device: Device = "auto",
     backend: Backend = "auto",
 ) -> CheckReport:
-    """Read a splat file as a stranger would, render a scene's reference cameras with it, and compare.
+    """Read a splat file with an independent decoder, render a scene's reference cameras with it, and compare.
 
-    The reader shares no code with the writer, and the reference was rendered before the file was written: whatever goes
-    wrong in between (order, activation, axes, precision) costs PSNR here.
+    The decoder shares no code with the writer, and the reference was rendered before the file was written: whatever
+    goes wrong in between (order, activation, axes, precision) costs PSNR here.
 
     Args:
         path: a scene folder, or a splat file.
         against: the scene whose references to compare with; a folder's own by default.
         min_psnr: the bound in dB; by default 60 for .ply and 45 for other formats.
-        frame: the axes that the file was exported in; by default what its comments say, else OpenCV's.
+        frame: the axes of the file's numbers; by default what the file says, else those of its format.
         device: where the splats are drawn.
         backend: of the rendering.
 
@@ -107,10 +112,12 @@ def check(
     if scene is not None and not scene.is_dir():
         raise InputError(f"{scene} is not a scene folder; --against wants one")
     reference = None if scene is None else _reference(scene)
-    splats = read_splats(path if folder is None else folder / "scene.ply")
-    axes = axes_of(frame or _stated(splats.axes))
+    splats = decode_splats(path if folder is None else folder / "scene.ply")
+    if frame is not None:
+        splats = dataclasses.replace(splats, axes=LETTERS[frame], reason="as asked for")
+    axes = rotation_to(splats.axes)
     scores, precision = None, None
-    if reference is not None and len(splats.means) and not splats.points:
+    if reference is not None and len(splats.means):
         cameras = reference[0].transformed(axes)
         gaussians = _tensors(splats).to(drawing_device(device))
         scores = _scores(gaussians, cameras, reference[1], backend)
@@ -119,24 +126,15 @@ def check(
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
     report = _report(path, splats, scores, bound, precision)
     if scene is not None and folder is None and report.psnr is not None and not report.psnr >= bound:
-        whole = len(read_splats(scene / "scene.ply").means)
+        whole = len(decode_splats(scene / "scene.ply").means)
         if len(splats.means) < whole:
             told = f"the file holds {len(splats.means)} of the scene's {whole} splats: what merging or cleaning changed"
             report = dataclasses.replace(report, note=f"{told} costs PSNR here; --min-psnr sets another bound")
     return report
 
 
-def _stated(axes: str) -> Frame:
-    """The frame that a file's own words name."""
-    match axes:
-        case "opengl" | "supersplat":
-            return axes
-        case _:
-            return "opencv"
-
-
 def _report(
-    path: Path, splats: StrangeSplats, scores: list[float] | None, bound: float, precision: float | None
+    path: Path, splats: DecodedSplats, scores: list[float] | None, bound: float, precision: float | None
 ) -> CheckReport:
     finite = splats.means[np.isfinite(splats.means).all(1)]
     worst = None if scores is None else _worst(scores)
@@ -151,13 +149,11 @@ def _report(
         min_psnr=bound,
         passed=bool(len(splats.means)) and splats.nonfinite == 0 and good,
         format=splats.kind,
-        degree=None if splats.points else round(splats.harmonics.shape[1] ** 0.5) - 1,
+        degree=round(splats.harmonics.shape[1] ** 0.5) - 1,
+        axes=splats.axes,
+        axes_reason=splats.reason,
         precision=None if precision is None else round(precision, 3),
-        note=_POINTS if splats.points else None,
     )
-
-
-_POINTS = "these are points, not splats: there is nothing to render, so only their positions were checked"
 
 
 def _worst(scores: list[float]) -> float:
@@ -166,7 +162,7 @@ def _worst(scores: list[float]) -> float:
 
 def _precision(gaussians: Gaussians, scene: Path, cameras: Cameras, axes: Similarity, backend: Backend) -> float | None:
     """The file against the scene's own splats with as many harmonics, if it holds as many splats."""
-    own = read_splats(scene / "scene.ply")
+    own = decode_splats(scene / "scene.ply")
     if len(own.means) != len(gaussians):
         return None
     bands = min(own.harmonics.shape[1], gaussians.harmonics.shape[1])
@@ -177,7 +173,7 @@ def _precision(gaussians: Gaussians, scene: Path, cameras: Cameras, axes: Simila
     return _worst(_scores(gaussians, cameras, color, backend))
 
 
-def _tensors(splats: StrangeSplats) -> Gaussians:
+def _tensors(splats: DecodedSplats) -> Gaussians:
     return Gaussians(**{name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,29 @@ from da3gs._progress import Progress, silent
 from da3gs._scene_write import ply_lines, scene_frames, vertical_axis, write_cameras
 from da3gs._tensors import Device
 from da3gs.errors import InputError
-from da3gs.exports.axis_conventions import WORDS, Frame, turned_scene
+from da3gs.exports.axis_conventions import WORDS, turned_scene
 from da3gs.exports.depth_maps import export_depth, write_depth
 from da3gs.exports.html_metadata import page_note, page_views
 from da3gs.exports.splat_file import BareSplats, load_bare
-from da3gs.formats import POINTS_SUFFIX, SPLAT_SUFFIXES, save_gaussians
-from da3gs.formats._quantising import finite_arrays
-from da3gs.formats.compressed_ply import compressed_ply_size, save_compressed_ply
-from da3gs.formats.glb import glb_bytes
-from da3gs.formats.html import html_bytes, save_html
-from da3gs.formats.ply import header_bytes, property_names, save_ply
-from da3gs.formats.spz import spz_bytes
+from da3gs.formats.axes import LETTERS, Frame, frame_of
+from da3gs.formats.records import Encoded, Format, SpzVersion, WriteOptions
+from da3gs.formats.registry import (
+    WRITTEN_SUFFIXES,
+    encoded_bytes,
+    is_kind,
+    kept,
+    splat_path,
+    write_encoded,
+    written_format,
+)
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.budget import bounded, check_budget, merge, splats_in
+from da3gs.pipeline.detail_levels import coarser_levels
 from da3gs.rendering import Backend
 from da3gs.scene import Scene, load_scene
 from da3gs.splats.pruning import Limits, cleaned
 
-SUFFIXES = (*SPLAT_SUFFIXES, POINTS_SUFFIX, "/")
+SUFFIXES = (*WRITTEN_SUFFIXES, "/")
 """What an output may be; ``/`` is a folder."""
 
 
@@ -36,7 +42,9 @@ def export(
     source: Scene | Gaussians | Path | str,
     output: Path | str,
     *,
-    frame: Frame = "opencv",
+    frame: Frame | None = None,
+    input_frame: Frame | None = None,
+    spz_version: SpzVersion = 4,
     degree: int | None = None,
     limits: Limits | None = None,
     budget: int | None = None,
@@ -46,10 +54,9 @@ def export(
     backend: Backend = "auto",
     progress: Progress = silent,
 ) -> int:
-    """Write splats as ``.ply``, ``.compressed.ply``, ``.splat``, ``.spz`` or ``.html``, or cameras as a folder.
+    """Write splats in the format that the suffix names (``SUFFIXES``), or cameras as a folder.
 
-    ``.html`` is a page that opens at the first photo's camera, from disk and without a network; ``.glb`` gets points in
-    place of splats, for programs that know no others.
+    ``.html`` is a page that opens at the first photo's camera, from disk and without a network.
 
     A folder gets ``cameras.json`` (Inria), ``transforms.json`` (nerfstudio), ``sparse/0`` (COLMAP) and, where the scene
     has depth, ``depth/`` (16-bit PNG with its scale in ``depth.json``, float32 ``.npy``, colour preview: see
@@ -58,7 +65,9 @@ def export(
     Args:
         source: a scene, splats, or where they lie.
         output: the file or folder; its suffix says what.
-        frame: the axes of the world that is written.
+        frame: the axes of the numbers that are written; None: those of the format, which for most are OpenCV's.
+        input_frame: the axes of the numbers of a splat file, in place of what it or its format says.
+        spz_version: of ``.spz``.
         degree: harmonics above this degree are left out; None keeps all.
         limits: which splats to leave out, as in ``reconstruct``; None leaves out none.
         budget: at most so many splats; neighbours become one, which takes the scene's photos.
@@ -75,12 +84,12 @@ def export(
         InputError: the source or the output cannot be used.
     """
     return prepared(
-        source, output, frame=frame, degree=degree, limits=limits, budget=budget, max_mb=max_mb, overwrite=overwrite,
-        device=device, backend=backend, progress=progress,
+        source, output, frame=frame, input_frame=input_frame, spz_version=spz_version, degree=degree, limits=limits,
+        budget=budget, max_mb=max_mb, overwrite=overwrite, device=device, backend=backend, progress=progress,
     ).write()  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
     """What is about to be written."""
 
@@ -96,6 +105,8 @@ class Prepared:
     """How many splats the cleaning leaves out, by reason."""
     merged: dict[str, Any] | None
     """``before``, ``after`` and ``psnr_price`` where splats were merged."""
+    spz_version: SpzVersion = 4
+    """Of ``.spz``."""
 
     @property
     def count(self) -> int:
@@ -112,7 +123,26 @@ class Prepared:
         Raises:
             InputError: the format cannot hold these splats.
         """
-        return None if self.suffix == "/" else _file_bytes(self.content, self.suffix, self.output) / 1e6
+        if self.suffix == "/":
+            return None
+        row, options = self._row
+        if row.size is not None:
+            return row.size(self.content.gaussians, self.output.name, options) / 1e6
+        return encoded_bytes(self._encoded) / 1e6
+
+    @property
+    def _row(self) -> tuple[Format, WriteOptions]:
+        return written_format(self.suffix), write_options(self.content, self.spz_version)
+
+    @functools.cached_property
+    def _encoded(self) -> Encoded:
+        """What the file will hold, made once for its size and for writing it."""
+        row, options = self._row
+        assert row.encode is not None
+        if row.levels:
+            cameras = self.content.cameras if isinstance(self.content, Scene) else None
+            options = dataclasses.replace(options, levels=coarser_levels(self.content.gaussians, cameras))
+        return kept(row.encode(self.content.gaussians, self.output.name, options))
 
     def write(self) -> int:
         """Write it, whole or not at all; returns ``count``."""
@@ -120,7 +150,11 @@ class Prepared:
             case Scene() if self.suffix == "/":
                 _export_folder(self.content, self.output, overwrite=self.overwrite)
             case _:
-                _write_splats(self.content, self.suffix, self.output, overwrite=self.overwrite)
+                row, options = self._row
+                assert row.encode is not None
+                streamed = row.size is not None
+                encoded = row.encode(self.content.gaussians, self.output.name, options) if streamed else self._encoded
+                write_encoded(encoded, self.output, overwrite=self.overwrite)
         return self.count
 
 
@@ -128,7 +162,9 @@ def prepared(
     source: Scene | Gaussians | Path | str,
     output: Path | str,
     *,
-    frame: Frame = "opencv",
+    frame: Frame | None = None,
+    input_frame: Frame | None = None,
+    spz_version: SpzVersion = 4,
     degree: int | None = None,
     limits: Limits | None = None,
     budget: int | None = None,
@@ -144,23 +180,30 @@ def prepared(
         InputError: the source or the output cannot be used.
     """
     inputs = [source] if isinstance(source, str | Path) else []
-    suffix = check_output(output, overwrite=overwrite, inputs=inputs, suffixes=SUFFIXES)
+    suffix = check_output(output, overwrite=overwrite, inputs=inputs, suffixes=SUFFIXES, is_kind=is_kind)
     check_budget(budget, max_mb)
     if degree is not None and not 0 <= degree <= 3:
         raise InputError(f"--sh-degree is 0 to 3, got {degree}")
-    opened = _opened(source, device)
+    opened = _opened(source, input_frame, device)
     if suffix == "/" and not isinstance(opened, Scene):
         raise InputError("a folder of cameras needs a scene folder; splats alone have none: name a file to write")
     if suffix == "/" and (budget is not None or max_mb is not None):
         raise InputError("--budget and --max-mb are for files of splats; a folder gets cameras and depth")
     opened, dropped = _cleaned(opened, limits)
-    opened, merged = dataclasses.replace(opened, gaussians=with_degree(opened.gaussians, degree)), None
+    opened = dataclasses.replace(opened, gaussians=with_degree(opened.gaussians, degree))
+    ready = Prepared(
+        content=opened, output=Path(output), suffix=suffix, overwrite=overwrite, dropped=dropped, merged=None,
+        spz_version=spz_version,
+    )  # fmt: skip
     if budget is not None or max_mb is not None:
-        opened, merged = _within(opened, suffix, Path(output), budget, max_mb, backend, progress)
-    content = turned_scene(opened, frame) if isinstance(opened, Scene) else opened.turned(frame)
-    return Prepared(
-        content=content, output=Path(output), suffix=suffix, overwrite=overwrite, dropped=dropped, merged=merged
+        ready = _within(ready, budget, max_mb, backend, progress)
+    if frame is None and suffix != "/":
+        frame = frame_of(written_format(suffix).axes(WriteOptions(spz_version=spz_version)))
+    content = ready.content
+    turned = (
+        turned_scene(content, frame or "opencv") if isinstance(content, Scene) else content.turned(frame or "opencv")
     )
+    return dataclasses.replace(ready, content=turned)
 
 
 def _cleaned(content: Scene | BareSplats, limits: Limits | None) -> tuple[Scene | BareSplats, dict[str, int]]:
@@ -180,24 +223,19 @@ def _cleaned(content: Scene | BareSplats, limits: Limits | None) -> tuple[Scene 
 
 
 def _within(
-    content: Scene | BareSplats,
-    suffix: str,
-    output: Path,
-    budget: int | None,
-    max_mb: float | None,
-    backend: Backend,
-    progress: Progress,
-) -> tuple[Scene | BareSplats, dict[str, Any] | None]:
-    """The splats merged until they keep the budget, and what that costs; None where they keep it as they are.
+    ready: Prepared, budget: int | None, max_mb: float | None, backend: Backend, progress: Progress
+) -> Prepared:
+    """The splats merged until they keep the budget, and what that costs; unchanged where they keep it as they are.
 
     Raises:
         InputError: there are no photos to merge by, or no file can be as small as that.
     """
+    content = ready.content
     before = len(content.gaussians)
-    most = budget if max_mb is None else _room(content, suffix, output, max_mb)
+    most = budget if max_mb is None else _room(ready, max_mb)
     assert most is not None
     if before <= most:
-        return content, None
+        return ready
     if not isinstance(content, Scene):
         raise InputError(
             f"{'--budget' if max_mb is None else '--max-mb'} merges splats by the photos of a scene, which a bare file "
@@ -206,75 +244,50 @@ def _within(
     drawn, _ = bounded(content.gaussians, None, content.cameras, most)
     while True:
         fewer, _, price = merge(drawn, None, content.cameras, content.views, most, backend=backend, progress=progress)
-        found = dataclasses.replace(content, gaussians=fewer)
-        size = 0 if max_mb is None else _file_bytes(found, suffix, output)
-        if max_mb is None or size <= max_mb * 1e6 or most == 1:
-            break
-        most = max(1, int(0.98 * most * max_mb * 1e6 / size))
-    return found, {"most": most, "before": before, "after": len(fewer), "psnr_price": round(price, 3)}
+        merged = {"most": most, "before": before, "after": len(fewer), "psnr_price": round(price, 3)}
+        found = dataclasses.replace(ready, content=dataclasses.replace(content, gaussians=fewer), merged=merged)
+        size = 0.0 if max_mb is None else found.megabytes or 0.0
+        if max_mb is None or size <= max_mb or most == 1:
+            return found
+        most = max(1, int(0.98 * most * max_mb / size))
 
 
-def _room(content: Scene | BareSplats, suffix: str, output: Path, max_mb: float) -> int:
+def _room(ready: Prepared, max_mb: float) -> int:
     """How many splats a file of this size holds; for a compressed one as many as shrink like those that are there."""
-    gaussians = content.gaussians
-    if suffix == ".ply":
+    gaussians = ready.content.gaussians
+    if ready.suffix == ".ply":
         return splats_in(max_mb, gaussians.harmonics.shape[-2])
     if not len(gaussians):
         return 0
-    one = dataclasses.replace(content, gaussians=gaussians.map(lambda t: t[:1]))
-    least = _file_bytes(one, suffix, output)
-    if max_mb * 1e6 < least:
-        raise InputError(
-            f"--max-mb {max_mb:g} is too small: {output.name} takes {least / 1e6:.2f} MB with a single splat"
-        )
-    each = (_file_bytes(content, suffix, output) - least) / max(1, len(gaussians) - 1)
-    return 1 + int((max_mb * 1e6 - least) / max(each, 1e-3))
+    one = dataclasses.replace(ready.content, gaussians=gaussians.map(lambda t: t[:1]))
+    least = dataclasses.replace(ready, content=one).megabytes or 0.0
+    if max_mb < least:
+        raise InputError(f"--max-mb {max_mb:g} is too small: {ready.output.name} takes {least:.2f} MB with one splat")
+    each = ((ready.megabytes or 0.0) - least) / max(1, len(gaussians) - 1)
+    return 1 + int((max_mb - least) / max(each, 1e-9))
 
 
-def _file_bytes(content: Scene | BareSplats, suffix: str, output: Path) -> int:
-    """The size of the file.
-
-    Raises:
-        InputError: the format cannot hold these splats.
-    """
-    gaussians, name = content.gaussians, output.name
-    count, bands = len(gaussians), gaussians.harmonics.shape[-2]
-    comments = content.comments() if isinstance(content, BareSplats) else _comments(content)
-    match suffix:
-        case ".ply":
-            return len(header_bytes(count, property_names(bands), comments)) + count * 4 * (14 + 3 * bands)
-        case ".compressed.ply":
-            finite_arrays(gaussians, name)
-            return compressed_ply_size(count, bands, comments)
-        case ".splat":
-            finite_arrays(gaussians, name)
-            return 32 * count
-        case ".spz":
-            return len(spz_bytes(gaussians, name))
-        case ".html":
-            return len(html_bytes(gaussians, name, title=output.stem, **_page(content)))
-    return len(glb_bytes(gaussians, name))
-
-
-def _page(content: Scene | BareSplats) -> dict[str, Any]:
-    """What a page says beside its splats."""
+def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> WriteOptions:
+    """What is known beside the splats, told in the axes that they are in."""
     if isinstance(content, BareSplats):
-        return {"up": content.upward}
-    return {"views": page_views(content), "up": vertical_axis(content), "note": page_note(content.record)}
-
-
-def _write_splats(content: Scene | BareSplats, suffix: str, output: Path, *, overwrite: bool) -> None:
-    """The splats with what is known beside them, as far as the format has room for it."""
-    comments = content.comments() if isinstance(content, BareSplats) else _comments(content)
-    match suffix:
-        case ".ply":
-            save_ply(content.gaussians, output, overwrite=overwrite, comments=comments)
-        case ".compressed.ply":
-            save_compressed_ply(content.gaussians, output, overwrite=overwrite, comments=comments)
-        case ".html":
-            save_html(content.gaussians, output, overwrite=overwrite, **_page(content))
-        case _:
-            save_gaussians(content.gaussians, output, overwrite=overwrite)
+        return WriteOptions(
+            axes=LETTERS[content.frame],
+            comments=content.comments(),
+            spz_version=spz_version,
+            antialiased=content.antialiased,
+            up=content.upward,
+            unit=content.unit or "",
+        )
+    told = content.record.get("frame") or {}
+    return WriteOptions(
+        axes=LETTERS[told["axes"]] if told.get("axes") in LETTERS else "RDF",
+        comments=_comments(content),
+        spz_version=spz_version,
+        views=page_views(content),
+        up=vertical_axis(content),
+        unit=str(told.get("unit") or ""),
+        note=page_note(content.record),
+    )
 
 
 def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
@@ -284,13 +297,16 @@ def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
     return dataclasses.replace(gaussians, harmonics=gaussians.harmonics[..., : (degree + 1) ** 2, :])
 
 
-def _opened(source: Scene | Gaussians | Path | str, device: Device) -> Scene | BareSplats:
+def _opened(source: Scene | Gaussians | Path | str, frame: Frame | None, device: Device) -> Scene | BareSplats:
     match source:
         case Scene():
             return source
         case Gaussians():
-            return BareSplats(gaussians=source)
-    return load_scene(source, device=device) if Path(source).is_dir() else load_bare(source)
+            return BareSplats(gaussians=source, frame=frame or "opencv")
+    path = Path(source)
+    if path.is_dir() and (splat_path(path) == path or (path / "scene.json").is_file()):
+        return load_scene(path, device=device)
+    return load_bare(path, frame=frame)
 
 
 def _comments(scene: Scene) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gzip
+import io
+import json
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from da3gs.formats.html import save_html
 from tests.hostile.case import Case
 from tests.small_scene import small_gaussians, small_scene_folder
 
-SPZ_HEADER = struct.Struct("<IIIBBBB")
 MARKER = b'id="splats">\n'
 
 
@@ -52,13 +53,19 @@ def with_splats(data: bytes) -> Callable[[bytes], bytes]:
 
 
 def bomb() -> bytes:
-    """An .spz file of one splat, with 64 MB of zeros behind it."""
-    return gzip.compress(SPZ_HEADER.pack(0x5053474E, 3, 1, 0, 12, 0, 0) + bytes(64 << 20))
+    """A .sog whose description is 64 MB of spaces."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("meta.json", b" " * (64 << 20))
+    return packed.getvalue()
 
 
 def many() -> bytes:
-    """An .spz file that announces more splats than there are bytes."""
-    return gzip.compress(SPZ_HEADER.pack(0x5053474E, 3, 2**32 - 1, 3, 12, 0, 0) + bytes(999))
+    """A .sog that announces more splats than any picture holds."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("meta.json", json.dumps({"version": 2, "count": 2**32 - 1}))
+    return packed.getvalue()
 
 
 def file_and(text: str, name: str, content: bytes) -> Callable[[Path], list[str]]:
@@ -104,8 +111,8 @@ CASES = [
     Case("page-empty", file_and("export f.html -o x.ply", "f.html", b""), "f.html is not a splat file"),
     Case("page-cut", page_and(TO_PLY, lambda page: page[: page.index(MARKER) + 500]), "p.html is damaged or cut short"),
     Case("page-no-base64", page_and(TO_PLY, lambda page: page.replace(MARKER, MARKER + b"A")), "p.html is damaged"),
-    Case("page-bomb", page_and(TO_PLY, with_splats(bomb())), "p.html holds more bytes than its 1 splats"),
-    Case("page-count", page_and(TO_PLY, with_splats(many())), "4294967295 splats do not fit"),
+    Case("page-bomb", page_and(TO_PLY, with_splats(bomb())), "p.html is damaged: meta.json has more than"),
+    Case("page-count", page_and(TO_PLY, with_splats(many())), "announces 4294967295 splats"),
     Case("page-no-splats", page_and(TO_PLY, with_splats(b"<script>alert(1)</script>")), "p.html is damaged"),
     Case("page-nan", scene_and("export s.scene -o x.html", first_splat_nan), "x.html.*not finite; clean them"),
     Case(
@@ -115,9 +122,9 @@ CASES = [
     ),
     Case("page-exists", scene_and("export s.scene -o x.html", lambda f: (f / "x.html").touch()), "exists already"),
     Case("page-in-no-folder", scene_and("export s.scene -o no/x.html"), "does not exist"),
-    Case("points-as-splats", file_and("export p.glb -o x.ply", "p.glb", POINTS), "glTF, which holds points"),
+    Case("points-as-splats", file_and("export p.glb -o x.ply", "p.glb", POINTS), "p.glb is cut short"),
     Case("points-viewed", file_and("view p.glb --port 0", "p.glb", POINTS), "p.glb"),
-    Case("points-rendered", file_and("render p.glb -o x.png", "p.glb", POINTS), "glTF, which holds points"),
+    Case("points-rendered", file_and("render p.glb -o x.png", "p.glb", POINTS), "p.glb is cut short"),
     Case("points-none", scene_and("export none.ply -o x.glb", no_splats), "no splats"),
     Case("points-nan", scene_and("export s.scene -o x.glb", first_splat_nan), "x.glb.*not finite"),
     Case("points-cut", file_and("check p.glb", "p.glb", POINTS[:11]), "p.glb"),

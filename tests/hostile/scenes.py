@@ -280,7 +280,7 @@ EXPORTS = [
     bytes_case("export-spz-count", spz(count=2**32 - 1), "4294967295 splats do not fit"),
     bytes_case("export-spz-version", spz(version=4), "version 4"),
     bytes_case("export-spz-cut", spz()[:-9], "damaged or cut short"),
-    bytes_case("export-unknown", b"glTF" + bytes(60), "not a splat file"),
+    bytes_case("export-unknown", b"gLTF" + bytes(60), "not a splat file"),
     output_case("export-exists", ["export", "s", "-o", "out.ply"], text("out.ply", "mine"), "exists already"),
     output_case(
         "export-of-another-kind",

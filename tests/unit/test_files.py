@@ -10,6 +10,7 @@ import pytest
 
 from da3gs._files import atomic_file, atomic_folder, check_output, open_regular, sha256
 from da3gs.errors import InputError
+from da3gs.formats.registry import WRITTEN_SUFFIXES, is_kind
 
 RENDER = (".mp4", ".gif", ".png", "/")
 
@@ -107,25 +108,30 @@ def test_inputs_are_never_replaced(tmp_path: Path) -> None:
     check_output(outer / "new", inputs=[outer])  # nothing there that could be lost
 
 
+PAGE = b'<!DOCTYPE html><meta name="generator" content="da3gs splat page">'
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.ply", b"ply\n"), ("a.spz", b"\x1f\x8b.."), ("a.mp4", b"\0\0\0\x20ftypisom"), ("a.png", b"\x89PNG\r\n"),
-     ("a.gif", b"GIF89a"), ("a.splat", bytes(64)), ("a.html", b"<!DOCTYPE html>"), ("a.glb", b"glTF")],
+    [("a.ply", b"ply\n"), ("a.spz", b"\x1f\x8b.."), ("b.spz", b"NGSP"),
+     ("a.mp4", b"\0\0\0\x20ftypisom"), ("a.png", b"\x89PNG\r\n"),
+     ("a.gif", b"GIF89a"), ("a.splat", bytes(64)), ("a.html", PAGE), ("a.glb", b"glTF")],
 )  # fmt: skip
 def test_files_of_the_same_kind(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     suffixes = (".ply", ".spz", ".mp4", ".png", ".gif", ".splat", ".html", ".glb")
+    kinds = is_kind if path.suffix in WRITTEN_SUFFIXES else None
     path.write_bytes(content)
     with pytest.raises(InputError, match="exists already"):
         check_output(path, suffixes=suffixes)
-    check_output(path, overwrite=True, suffixes=suffixes)
+    check_output(path, overwrite=True, suffixes=suffixes, is_kind=kinds)
     path.write_bytes(b"my notes about this file")
     with pytest.raises(InputError, match="--overwrite leaves it alone"):
-        check_output(path, overwrite=True, suffixes=suffixes)
+        check_output(path, overwrite=True, suffixes=suffixes, is_kind=kinds)
     path.unlink()
     path.mkdir()
     with pytest.raises(InputError, match="--overwrite leaves it alone"):
-        check_output(path, overwrite=True, suffixes=suffixes)
+        check_output(path, overwrite=True, suffixes=suffixes, is_kind=kinds)
 
 
 def test_files_appear_whole(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.ply import extra_memory, random_gaussians, save_tuples, timed
 from da3gs.errors import InputError
-from da3gs.formats import load_gaussians, save_gaussians, splat_format
+from da3gs.formats import format_of_content, load_gaussians, save_gaussians
 from da3gs.formats.ply import load_ply, ply_comments, property_names, save_ply
 from da3gs.formats.upstream_ply import save_upstream_ply, upstream_rows
 from da3gs.gaussians import Gaussians
@@ -218,7 +218,7 @@ def test_only_regular_files(tmp_path: Path) -> None:
 def test_the_format_goes_by_content(tmp_path: Path, gaussians: Gaussians) -> None:
     save_ply(gaussians, tmp_path / "a.ply")
     (tmp_path / "a.ply").rename(tmp_path / "a.splat")
-    assert splat_format(tmp_path / "a.splat") == ".ply"
+    assert format_of_content(tmp_path / "a.splat").suffix == ".ply"
     close(gaussians, load_gaussians(tmp_path / "a.splat"))
 
 

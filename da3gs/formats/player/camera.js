@@ -1,4 +1,4 @@
-// Where one stands. OpenCV's camera: x right, y down, z forward; the world is that of an .spz file.
+// Where one stands. OpenCV's camera: x right, y down, z forward; the world is that of the splats.
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 const plus = (a, b, factor = 1) => [a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2]];

@@ -3,12 +3,12 @@ const SPEEDS = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 
 const TURNS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const COMMANDS = {
   KeyO: "mode", KeyL: "level", KeyB: "nextBackground", KeyH: "hide", Home: "home", KeyN: "next", KeyP: "previous",
-  KeyF: "fullscreen", Slash: "help", Escape: "close",
+  KeyF: "fullscreen", KeyM: "measure", KeyV: "vr", Slash: "help", Escape: "close",
 };
 
 class Controls {
-  constructor(canvas, camera, { changed, act, picked }) {
-    Object.assign(this, { canvas, camera, changed, act, picked });
+  constructor(canvas, camera, { changed, act, picked, clicked }) {
+    Object.assign(this, { canvas, camera, changed, act, picked, clicked });
     this.orbiting = true;
     this.pointers = new Map();
     this.keys = new Set();
@@ -43,9 +43,11 @@ class Controls {
   up(event) {
     const pointer = this.pointers.get(event.pointerId);
     this.pointers.delete(event.pointerId);
-    if (!pointer || event.pointerType !== "touch" || event.type !== "pointerup") return;
+    if (!pointer || event.type !== "pointerup" || this.pointers.size) return;
     const far = Math.hypot(pointer.at[0] - pointer.started[0], pointer.at[1] - pointer.started[1]) > 12;
     if (far || event.timeStamp - pointer.time > 300) return;
+    this.clicked(...pointer.at);
+    if (event.pointerType !== "touch") return;
     if (event.timeStamp - (this.tapped ?? -1e9) < 350) this.picked(...pointer.at);
     this.tapped = event.timeStamp;
   }

@@ -3,7 +3,7 @@
 function engine() {
   const NEAR = 0.01;
   let count = 0;
-  let means, alphas, logScales; // Float32Array [n 3], bytes [n], bytes [n 3]
+  let means, alphas, spreads; // Float32Array [n 3], bytes [n], Float32Array [n]: the largest standard deviation
   let depths, depthBits, first, second, low, high; // of the sort
 
   function fromBase64(text) {
@@ -14,57 +14,61 @@ function engine() {
     return bytes;
   }
 
-  async function unpacked(text) {
-    const zipped = new Blob([fromBase64(text)]).stream();
-    const plain = zipped.pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(plain).arrayBuffer());
+  // The description and the pictures of a .sog, which is a ZIP of stored files.
+  function unpack(text) {
+    const data = fromBase64(text);
+    const view = new DataView(data.buffer);
+    const damaged = () => new Error("the splats of this page are damaged");
+    const end = data.length - 22;
+    if (end < 0 || view.getUint32(end, true) !== 0x06054b50) throw damaged();
+    const files = {};
+    let at = view.getUint32(end + 16, true);
+    for (let left = view.getUint16(end + 10, true); left > 0; left--) {
+      if (view.getUint32(at, true) !== 0x02014b50 || view.getUint16(at + 10, true) !== 0) throw damaged();
+      const [size, place] = [view.getUint32(at + 24, true), view.getUint32(at + 42, true)];
+      const [name, extra, comment] = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
+      const start = place + 30 + view.getUint16(place + 26, true) + view.getUint16(place + 28, true);
+      files[new TextDecoder().decode(data.subarray(at + 46, at + 46 + name))] = data.slice(start, start + size);
+      at += 46 + name + extra + comment;
+    }
+    if (!files["meta.json"]) throw damaged();
+    return { meta: JSON.parse(new TextDecoder().decode(files["meta.json"])), files };
   }
 
-  // An .spz of version 3 to what the shader reads: two texels of four whole numbers a splat, and its harmonics in as
-  // many texels as they need. Positions become floats; everything else stays as it is stored.
-  async function load(text, width) {
-    const data = await unpacked(text);
-    const header = new DataView(data.buffer);
-    count = header.getUint32(8, true);
-    const degree = data[12];
-    const unit = 2 ** -data[13];
-    const bands = (degree + 1) ** 2 - 1;
-    const lengths = [9, 1, 3, 3, 4, 3 * bands];
-    const parts = [];
-    let at = 16;
-    for (const length of lengths) {
-      parts.push(data.subarray(at, at + length * count));
-      at += length * count;
+  // The pixels of the pictures to what the shader reads: two texels of four whole numbers a splat. Positions become
+  // floats; everything else stays an index, or a byte, as it is stored.
+  function load(meta, pixels, width) {
+    count = meta.count;
+    const [fine, coarse] = pixels.means;
+    const [turns, sizes, colors, labels] = [pixels.quats[0], pixels.scales[0], pixels.sh0[0], pixels.labels];
+    for (const bytes of [fine, coarse, turns, sizes, colors]) {
+      if (bytes.length < 4 * count) throw new Error("the splats of this page are damaged");
     }
-    if (header.getUint32(0, true) !== 0x5053474e || header.getUint32(4, true) !== 3 || at !== data.length) {
-      throw new Error("the splats of this page are damaged");
-    }
-    const [fixed, opacity, colors, scales, rotations, rest] = parts;
-    [alphas, logScales] = [opacity, scales];
-    means = new Float32Array(3 * count);
-    for (let i = 0, j = 0; i < 3 * count; i++, j += 3) {
-      means[i] = ((fixed[j] | (fixed[j + 1] << 8) | (fixed[j + 2] << 24 >> 8)) * unit);
-    }
-    const wordsPerSplat = 4 * Math.ceil((3 * bands) / 16);
+    const logs = meta.scales.codebook;
+    [means, alphas, spreads] = [new Float32Array(3 * count), new Uint8Array(count), new Float32Array(count)];
     const texels = sized(8 * count, width);
-    const harmonics = sized(wordsPerSplat * count, width);
     const meanBits = new Uint32Array(means.buffer);
+    const { mins, maxs } = meta.means;
     for (let i = 0; i < count; i++) {
       const [a, b, c] = [8 * i, 3 * i, 4 * i];
+      for (let axis = 0; axis < 3; axis++) {
+        const whole = coarse[c + axis] * 256 + fine[c + axis];
+        const log = mins[axis] + (whole / 65535) * (maxs[axis] - mins[axis]);
+        means[b + axis] = Math.sign(log) * Math.expm1(Math.abs(log));
+      }
+      alphas[i] = colors[c + 3];
+      spreads[i] = Math.exp(Math.max(logs[sizes[c]], logs[sizes[c + 1]], logs[sizes[c + 2]]));
       texels.set(meanBits.subarray(b, b + 3), a);
-      texels[a + 3] = word(rotations, c, 4);
-      texels[a + 4] = word(scales, b, 3) + opacity[i] * 2 ** 24;
-      texels[a + 5] = word(colors, b, 3);
-    }
-    const bytes = new Uint8Array(harmonics.buffer);
-    for (let i = 0; i < count * (bands > 0); i++) {
-      bytes.set(rest.subarray(3 * bands * i, 3 * bands * (i + 1)), 4 * wordsPerSplat * i);
+      texels[a + 3] = word(turns, c, 4);
+      texels[a + 4] = word(sizes, c, 3) + alphas[i] * 2 ** 24;
+      texels[a + 5] = word(colors, c, 3);
+      texels[a + 6] = labels ? word(labels, c, 2) : 0;
     }
     depths = new Float32Array(count);
     depthBits = new Uint32Array(depths.buffer);
     [first, second] = [new Uint32Array(count), new Uint32Array(count)];
     [low, high] = [new Uint32Array(65536), new Uint32Array(65536)];
-    return { count, degree, texels, harmonics };
+    return { count, texels };
   }
 
   // Room for so many words in whole rows of a texture of this width, four words a texel.
@@ -109,8 +113,7 @@ function engine() {
       const along = x * direction[0] + y * direction[1] + z * direction[2];
       if (along < NEAR) continue;
       const beside = x * x + y * y + z * z - along * along;
-      const largest = Math.max(logScales[3 * i], logScales[3 * i + 1], logScales[3 * i + 2]);
-      const spread = Math.max(Math.exp(largest / 16 - 10), 0.002 * along);
+      const spread = Math.max(spreads[i], 0.002 * along);
       if (beside < 9 * spread * spread) {
         hits.push([along, (alphas[i] / 255) * Math.exp((-0.5 * beside) / (spread * spread))]);
       }
@@ -124,7 +127,7 @@ function engine() {
     return null;
   }
 
-  return { load, order, pick };
+  return { unpack, load, order, pick };
 }
 
 // Calls of the engine as promises; one at a time, in the order of asking.
@@ -134,8 +137,8 @@ function startedEngine() {
     onmessage = async ({ data: [name, parts] }) => {
       try {
         const answer = await steps[name](...parts);
-        const moved = name === "load" ? [answer.texels.buffer, answer.harmonics.buffer]
-          : name === "order" ? [answer.buffer] : [];
+        const moved = name === "unpack" ? Object.values(answer.files).map((bytes) => bytes.buffer)
+          : name === "load" ? [answer.texels.buffer] : name === "order" ? [answer.buffer] : [];
         postMessage({ answer }, moved);
       } catch (error) {
         postMessage({ error: String(error.message || error) });

@@ -14,8 +14,11 @@ class Page {
     this.controls = new Controls(this.canvas, this.camera, {
       changed: () => this.change(),
       act: (name) => this[name](),
-      picked: (x, y) => this.pick(x, y),
+      picked: (x, y) => this.ruler.on || this.pick(x, y),
+      clicked: (x, y) => this.ruler.on && this.mark(x, y),
     });
+    this.ruler = new Ruler(scene.unit);
+    this.immersion = new Immersion(this);
     this.background = 0;
     this.share = 1; // of the canvas's pixels a side, while moving
     this.changedAt = 0;
@@ -50,6 +53,7 @@ class Page {
   }
 
   wake() {
+    if (this.immersion?.session) return; // which has frames of its own
     this.asked ??= requestAnimationFrame(this.bound);
   }
 
@@ -63,30 +67,32 @@ class Page {
       const factor = passed > SLOW ? 0.85 : passed < SLOW / 2 ? 1.05 : 1;
       this.share = Math.max(0.3, Math.min(1, this.share * factor));
     }
-    this.sort();
+    this.sort(this.camera);
     const share = moving ? this.share : 1;
     if (this.fresh || this.drawnShare !== share) {
       const { width, height } = this.canvas;
-      this.drawing.draw(this.camera, this.camera.lens(width, height), BACKGROUNDS[this.background], share);
+      const lens = this.camera.lens(width, height);
+      this.drawing.draw(this.camera, lens, BACKGROUNDS[this.background], share);
+      this.ruler.draw(this.camera, lens, this.canvas);
       this.fresh = false;
       this.drawnShare = share;
     }
-    const settled = !moving && this.sorted === this.key();
+    const settled = !moving && this.sorted === this.key(this.camera);
     document.documentElement.dataset.state = settled ? "settled" : "moving";
     if (moving) this.wake();
     else this.last = null;
   }
 
-  key() {
-    return this.camera.row(this.camera.forward).join();
+  key(camera) {
+    return camera.row(camera.forward).join();
   }
 
   // Ask for another order where the camera is not where the last one was made for.
-  sort() {
-    const key = this.key();
+  sort(camera) {
+    const key = this.key(camera);
     if (this.sorting || this.sorted === key) return;
     this.sorting = key;
-    this.call("order", this.camera.row(this.camera.forward)).then((order) => {
+    this.call("order", camera.row(camera.forward)).then((order) => {
       this.drawing.setOrder(order);
       this.sorted = this.sorting;
       this.sorting = "";
@@ -119,19 +125,33 @@ class Page {
     this.flyTo((camera) => camera.stand(views[this.at]));
   }
 
-  // Turn round what was clicked.
-  pick(x, y) {
+  // The point of the scene at a pixel, to `use`; nothing where there is none.
+  found(x, y, use) {
     const { eye } = this.camera;
     const direction = this.camera.ray(x, y, this.controls.lens());
     this.call("pick", eye, direction).then((distance) => {
-      if (distance === null) return;
-      const point = plus(eye, direction, distance);
+      if (distance !== null) use(plus(eye, direction, distance));
+    }, fail);
+  }
+
+  // An end of the ruler.
+  mark(x, y) {
+    this.found(x, y, (point) => {
+      this.ruler.add(point);
+      this.fresh = true;
+      this.wake();
+    });
+  }
+
+  // Turn round what was clicked.
+  pick(x, y) {
+    this.found(x, y, (point) => {
       this.flyTo((camera) => {
         const depth = dot(plus(point, eye, -1), camera.forward);
         camera.distance = Math.max(1e-6, depth);
         camera.eye = plus(point, camera.forward, -camera.distance);
       });
-    }, fail);
+    });
   }
 
   grabbed() {
@@ -170,6 +190,20 @@ class Page {
     this.wake();
   }
 
+  measure() {
+    this.ruler.toggle();
+    this.fresh = true;
+    this.wake();
+  }
+
+  vr() {
+    this.immersion.enter("vr").catch(complain);
+  }
+
+  ar() {
+    this.immersion.enter("ar").catch(complain);
+  }
+
   help() {
     find("help").hidden = !find("help").hidden;
   }
@@ -190,15 +224,35 @@ function fail(reason) {
   find("message").hidden = false;
 }
 
+// What failed without the page failing.
+function complain(reason) {
+  find("hint").textContent = String(reason.message || reason);
+  find("hint").hidden = false;
+}
+
+// A picture of the splats, with the very bytes that are stored.
+function decoded(bytes) {
+  const picture = new Blob([bytes], { type: "image/webp" });
+  return createImageBitmap(picture, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+}
+
 async function start() {
   const scene = JSON.parse(find("scene").textContent);
   const drawing = new Drawing(find("canvas"));
-  if (!globalThis.DecompressionStream) throw new Error("this browser is too old for this page; use one from 2023 or later");
+  if (!globalThis.createImageBitmap) throw new Error("this browser is too old for this page; use one from 2023 or later");
   const call = startedEngine();
   const packed = find("splats");
-  const splats = await call("load", packed.textContent.trim(), drawing.textureWidth);
+  const { meta, files } = await call("unpack", packed.textContent.trim());
   packed.remove();
-  drawing.load(splats);
+  const bytes = async (name) => drawing.pixels(await decoded(files[name]));
+  const pixels = {};
+  for (const part of ["means", "quats", "scales", "sh0"]) {
+    pixels[part] = [];
+    for (const name of meta[part].files) pixels[part].push(await bytes(name));
+  }
+  if (meta.shN) pixels.labels = await bytes(meta.shN.files[1]);
+  const splats = await call("load", meta, pixels, drawing.textureWidth);
+  drawing.load(splats, meta, meta.shN ? await decoded(files[meta.shN.files[0]]) : null);
   find("message").hidden = true;
   find("count").textContent = `${splats.count.toLocaleString()} splats`;
   new Page(scene, call, drawing);

@@ -9,6 +9,7 @@ from typing import Any
 
 from da3gs.checkpoints.choice import better_model
 from da3gs.cli.refine import refinement_lines
+from da3gs.photos.accounts import counted, restored, told
 from da3gs.pipeline.check import CheckReport
 from da3gs.pipeline.scene_record import peak_memory_mb
 from da3gs.scene import Scene
@@ -25,7 +26,8 @@ def summary(scene: Scene, output: Path, report: CheckReport, seconds: dict[str, 
         "licence": record["model"]["licence"],
         "poses": record["poses"]["source"],
         "cameras": record["poses"]["cameras"],
-        "dropped": dict(Counter(item["reason"] for item in record["views"]["dropped"])),
+        "dropped": counted(restored(record["views"]["dropped"])),
+        "notes": record["views"].get("notes", []),
         "metric": record["frame"]["metric"],
         "psnr_input": record["psnr"]["input_mean"],
         "psnr_holdout": record["psnr"]["holdout_mean"],
@@ -56,7 +58,8 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
         lines.append(f"  focal    {about}, at most {focal['largest']:.1f} % ({focal['views']} photos)")
     if unit := spell_unit(record["frame"]):
         lines.append(f"  unit     {unit}")
-    lines += left_out_lines(dropped)
+    lines += [f"  left out {line}" for line in told(restored(dropped))]
+    lines += [f"  note     {note}" for note in record["views"].get("notes", [])]
     if cleaned := {reason: count for reason, count in record["cleaned"].items() if count}:
         lines.append("  cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in cleaned.items()))
     quality = f"  quality  {facts['psnr_input']:.1f} dB at the photos"
@@ -97,22 +100,8 @@ def camera_line(record: dict[str, Any]) -> str | None:
     return f"  cameras  {words}; {fmean(errors):.2f} px off on average, at least {fewest:,} points each"
 
 
-def left_out_lines(dropped: list[dict[str, Any]]) -> list[str]:
-    """The photos left out, those of one reason in one line."""
-    reasons: dict[str, list[str]] = {}
-    for item in dropped:
-        reasons.setdefault(item["reason"], []).append(item["name"])
-    lines = []
-    for reason, names in reasons.items():
-        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        lines.append(f"  left out {shown}: {reason}")
-    return lines
-
-
 DOUBTFUL = 24.0
 """dB at the photos themselves: splats that stand where they belong show their own photos better than this."""
-SHOWN = 4
-"""Names in a line of photos left out; scene.json has them all."""
 _WAYS = {
     "given": "the input",
     "sfm": "structure-from-motion",
@@ -124,6 +113,8 @@ _INPUTS = {
     "transforms": " of a transforms.json",
     "colmap": " of a COLMAP model",
     "dl3dv": " of a DL3DV scene",
+    "polycam": " of a Polycam export",
+    "record3d": " of a Record3D export",
 }
 
 

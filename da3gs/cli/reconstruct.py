@@ -58,6 +58,9 @@ class Reconstruct(Command):
     panoramas: Literal["auto", "always", "never"] = "auto"
     """Which photos are 360-degree panoramas and become six views each: auto: those that say so (360-degree cameras
     write it); always: every photo twice as wide as high."""
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Of a folder with transforms_train.json, transforms_val.json and transforms_test.json, which to read; train
+    unless told."""
     metric: Literal["auto", "on", "off"] = "auto"
     """Whether lengths are metres; auto: where the model is metric."""
     sky: Literal["drop", "shell"] = "drop"
@@ -128,6 +131,7 @@ class Reconstruct(Command):
             "masks": self.masks,
             "invert_masks": self.invert_masks,
             "panoramas": self.panoramas,
+            "split": self.split,
             "metric": self.metric,
             "sky": self.sky,
             "up": self.up,
@@ -151,8 +155,12 @@ class Reconstruct(Command):
 
         planned = plan(one_or_many(sources), **self.keywords())
         session.result(planned)
+        left_out, notes = planned.pop("left_out"), planned.pop("notes")
         for key, value in planned.items():
-            session.print(f"{key.replace('_', ' ')}: {spelled(value)}")
+            words = "; ".join(left_out) or "none" if key == "dropped" else spelled(value)
+            session.print(f"{key.replace('_', ' ')}: {words}")
+        for note in notes:
+            session.print(f"note: {note}")
         return 0
 
 

@@ -150,10 +150,10 @@ def _posed(found: PosedScenes, key: str) -> EvalScene:
 def _single(collection: Collection, key: str) -> EvalScene:
     """One scene of any kind; a frame is a position in the input's own list."""
     candidates: dict[int, Candidate] = {c.index: c for c in collection.candidates}
-    listed = collection.kind in ("transforms", "dl3dv", "colmap")
+    listed = collection.listed > 0
     if not listed:
         candidates = dict(enumerate(collection.candidates))
-    count = max(max(candidates, default=-1) + 1, len(candidates) + (len(collection.dropped) if listed else 0))
+    count = max(max(candidates, default=-1) + 1, collection.listed)
     names = tuple(candidates[i].name if i in candidates else f"frame {i}" for i in range(count))
     given = [candidates[i].cam_to_world if i in candidates else np.eye(4) for i in range(count)]
     poses = [pose for pose in given if pose is not None]

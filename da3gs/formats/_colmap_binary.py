@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,18 +16,23 @@ _NAMES = {number: name for name, (number, _) in MODELS.items()}
 _COUNT, _CAMERA, _IMAGE = (struct.Struct(f) for f in ("<Q", "<iiQQ", "<i4d3di"))
 _POINT = np.dtype([("id", "<i8"), ("position", "<f8", 3), ("color", "u1", 3), ("error", "<f8"), ("length", "<u8")])
 _FEATURE = np.dtype([("position", "<f8", 2), ("point", "<i8")])
-_LARGEST_FILE = 4 << 30
+_LARGEST_FILE = 8 << 30
 _LONGEST_NAME = 4096
+_MOST_POINTS = 20_000_000
 
 
 class _Bytes:
-    """A file's bytes, taken from the front."""
+    """A file's bytes, taken from the front; mapped, so that what is skipped takes no memory."""
 
     def __init__(self, path: Path) -> None:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{path.name} is larger than 4 GB; give a smaller model")
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise InputError(f"{path.name} is larger than 8 GB; give a smaller model")
         self.name = path.name
-        self.data = path.read_bytes()
+        self.data: bytes | mmap.mmap = b""
+        if size:
+            with path.open("rb") as file:
+                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.at = 0
 
     def _advance(self, size: int) -> int:
@@ -45,6 +51,10 @@ class _Bytes:
         if count * smallest > len(self.data) - self.at:
             raise InputError(f"{self.name} is cut short: it announces {count} records in {len(self.data)} bytes")
         return count
+
+    def skip(self, size: int) -> int:
+        """Go on after so many bytes, which have to be there; where they begin."""
+        return self._advance(size)
 
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         return np.frombuffer(self.data, dtype, count, self._advance(count * dtype.itemsize))
@@ -73,13 +83,17 @@ def read_cameras(path: Path) -> list[ColmapCamera]:
     return cameras
 
 
-def read_images(path: Path) -> list[ColmapImage]:
+def read_images(path: Path, *, features: bool = True) -> list[ColmapImage]:
     """``images.bin``."""
     data, images = _Bytes(path), []
     for _ in range(data.count(_IMAGE.size + 1 + _COUNT.size)):
         number, *pose, camera = data.numbers(_IMAGE)
         name = data.text()
-        features = data.array(_FEATURE, data.count(_FEATURE.itemsize))
+        count = data.count(_FEATURE.itemsize)
+        if not features:
+            data.skip(count * _FEATURE.itemsize)
+            count = 0
+        found = data.array(_FEATURE, count)
         images.append(
             ColmapImage(
                 id=number,
@@ -87,8 +101,8 @@ def read_images(path: Path) -> list[ColmapImage]:
                 translation=(pose[4], pose[5], pose[6]),
                 camera_id=camera,
                 name=name,
-                keypoints=features["position"].astype(np.float64),
-                point_ids=features["point"].astype(np.int64),
+                keypoints=found["position"].astype(np.float64),
+                point_ids=found["point"].astype(np.int64),
             )
         )
     return images
@@ -98,30 +112,25 @@ def read_points(path: Path) -> ColmapPoints:
     """``points3D.bin``."""
     data = _Bytes(path)
     count = data.count(_POINT.itemsize)
-    starts, lengths = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    at, end = data.at, len(data.data)
+    if count > _MOST_POINTS:
+        raise InputError(f"{path.name} holds {count} points; at most {_MOST_POINTS} are read, give a smaller model")
+    heads, tracks = bytearray(), bytearray()
+    lengths = np.zeros(count, np.int64)
     for i in range(count):
-        if at + _POINT.itemsize > end:
-            raise InputError(f"{path.name} is cut short: point {i} of {count} is not there")
-        (length,) = _COUNT.unpack_from(data.data, at + _POINT.itemsize - 8)
-        starts[i], lengths[i] = at, min(length, end)
-        at += _POINT.itemsize + 8 * length
-    if at > end:
-        raise InputError(f"{path.name} is cut short: the last of {count} points has no end")
-    everything = np.frombuffer(data.data, np.uint8)
-    places = starts[:, None] + np.arange(_POINT.itemsize)
-    heads = everything[places].view(_POINT).reshape(count)
-    in_track = np.zeros(end, bool)
-    in_track[data.at : at] = True
-    in_track[places] = False
-    pairs = everything[in_track].view("<i4").reshape(-1, 2)
+        start = data.skip(_POINT.itemsize)
+        (length,) = _COUNT.unpack_from(data.data, start + _POINT.itemsize - 8)
+        heads += data.data[start : start + _POINT.itemsize]
+        start = data.skip(8 * length)
+        tracks += data.data[start : start + 8 * length]
+        lengths[i] = length
+    points = np.frombuffer(heads, _POINT)
     return ColmapPoints(
-        ids=heads["id"].astype(np.int64),
-        positions=heads["position"].astype(np.float64),
-        colors=heads["color"].copy(),
-        errors=heads["error"].astype(np.float64),
+        ids=points["id"].astype(np.int64),
+        positions=points["position"].astype(np.float64),
+        colors=points["color"].copy(),
+        errors=points["error"].astype(np.float64),
         track_lengths=lengths,
-        tracks=pairs.astype(np.int64),
+        tracks=np.frombuffer(tracks, "<i4").reshape(-1, 2).astype(np.int64),
     )
 
 

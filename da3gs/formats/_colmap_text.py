@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,18 +11,26 @@ import numpy as np
 from da3gs.errors import InputError
 from da3gs.formats.colmap import MODELS, ColmapCamera, ColmapImage, ColmapPoints
 
-_LARGEST_FILE = 4 << 30
+_LARGEST_FILE = 2 << 30
+_LONGEST_LINE = 16 << 20
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Lines with their numbers, without comments."""
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, without comments; one at a time, since models are large."""
     if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path.name} is larger than 4 GB; give a smaller model")
+        raise InputError(f"{path.name} is larger than 2 GB; give a smaller model")
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=None) as file:
+            for number in itertools.count(1):
+                line = file.readline(_LONGEST_LINE)
+                if not line:
+                    return
+                if len(line) == _LONGEST_LINE:
+                    raise _broken(path, number, "is longer than 16 MB")
+                if not line.lstrip().startswith("#"):
+                    yield number, line
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not UTF-8 text; export it again") from error
-    return [(i, line) for i, line in enumerate(text.split("\n"), 1) if not line.lstrip().startswith("#")]
 
 
 def _broken(path: Path, number: int, why: str) -> InputError:
@@ -59,10 +68,10 @@ def read_cameras(path: Path) -> list[ColmapCamera]:
     return cameras
 
 
-def read_images(path: Path) -> list[ColmapImage]:
+def read_images(path: Path, *, features: bool = True) -> list[ColmapImage]:
     """``images.txt``: two lines an image, the second possibly empty."""
     images = []
-    lines = iter(_lines(path))
+    lines = _lines(path)
     for number, line in lines:
         if not line.strip():
             continue
@@ -72,9 +81,9 @@ def read_images(path: Path) -> list[ColmapImage]:
             identity, camera, name = int(words[0]), int(words[8]), words[9].strip()
         except (ValueError, IndexError) as error:
             raise _broken(path, number, "is not an image with its pose") from error
-        number, features = next(lines, (number + 1, ""))
+        number, listed = next(lines, (number + 1, ""))
         try:
-            values = np.array(features.split(), np.float64).reshape(-1, 3)
+            values = np.array(listed.split() if features else (), np.float64).reshape(-1, 3)
             if not np.isfinite(values).all() or (np.abs(values[:, 2]) > 2**53).any():
                 raise ValueError("not finite")
         except ValueError as error:

@@ -10,19 +10,22 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens, lens_of
+from da3gs.formats.lens import Lens, lens_of, panorama_lens
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 
 MODELS = {
     "SIMPLE_PINHOLE": (0, 3), "PINHOLE": (1, 4), "SIMPLE_RADIAL": (2, 4), "RADIAL": (3, 5), "OPENCV": (4, 8),
     "OPENCV_FISHEYE": (5, 8), "FULL_OPENCV": (6, 12), "FOV": (7, 5), "SIMPLE_RADIAL_FISHEYE": (8, 4),
     "RADIAL_FISHEYE": (9, 5), "THIN_PRISM_FISHEYE": (10, 12), "RAD_TAN_THIN_PRISM_FISHEYE": (11, 16),
+    "SIMPLE_DIVISION": (12, 4), "DIVISION": (13, 5), "SIMPLE_FISHEYE": (14, 3), "FISHEYE": (15, 4), "EUCM": (16, 6),
+    "EQUIRECTANGULAR": (17, 2),
 }  # fmt: skip
 """COLMAP's camera models: number in binary files, count of parameters."""
 
@@ -49,14 +52,9 @@ class ColmapCamera:
             InputError: a model without such a form, or numbers that make no sense.
         """
         p = self.params
+        if wide and (found := self._wide_lens()) is not None:
+            return found
         distortion: tuple[float, ...]
-        if wide and self.model in ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"):
-            fx, fy, cx, cy, *rest = p if self.model == "OPENCV_FISHEYE" else (p[0], *p)
-            distortion = (*rest, *[0.0] * (4 - len(rest)))
-            return lens_of(
-                fx=fx, fy=fy, cx=cx, cy=cy, height=self.height, width=self.width, distortion=distortion,
-                projection="fisheye",
-            )  # fmt: skip
         match self.model:
             case "SIMPLE_PINHOLE":
                 fx, fy, cx, cy, distortion = p[0], p[0], p[1], p[2], ()
@@ -73,6 +71,26 @@ class ColmapCamera:
                     "run `colmap image_undistorter` and give its result"
                 )
         return lens_of(fx=fx, fy=fy, cx=cx, cy=cy, height=self.height, width=self.width, distortion=distortion)
+
+    def _wide_lens(self) -> Lens | None:
+        """The camera where it is a fisheye lens or a panorama."""
+        match self.model:
+            case "EQUIRECTANGULAR":
+                return panorama_lens(self.height, self.width)
+            case "SIMPLE_FISHEYE" | "SIMPLE_RADIAL_FISHEYE" | "RADIAL_FISHEYE":
+                fx, fy, cx, cy, *rest = (self.params[0], *self.params)
+            case "FISHEYE" | "OPENCV_FISHEYE":
+                fx, fy, cx, cy, *rest = self.params
+            case "THIN_PRISM_FISHEYE":
+                fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, sx1, sy1 = self.params
+                rest = [k1, k2, k3, k4, p1, p2, sx1, sy1]
+            case _:
+                return None
+        distortion = (*rest, *[0.0] * (4 - len(rest)))
+        return lens_of(
+            fx=fx, fy=fy, cx=cx, cy=cy, height=self.height, width=self.width, distortion=distortion,
+            projection="fisheye",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -136,37 +154,76 @@ class ColmapModel:
         return next(c for c in self.cameras if c.id == image.camera_id)
 
 
-def find_colmap(folder: Path) -> Path | None:
-    """The folder with the model files: ``sparse/0``, ``sparse`` or the folder itself; None where there are none."""
-    for place in (folder / "sparse" / "0", folder / "sparse", folder):
-        if any((place / f"cameras.{s}").is_file() and (place / f"images.{s}").is_file() for s in ("bin", "txt")):
-            return place
+PARTS = ("cameras", "images", "points3D")
+"""The files of a model, without ``.bin`` or ``.txt``."""
+
+
+def is_colmap(folder: Path) -> bool:
+    """Whether a folder holds the files of a model: cameras and images, both binary or both text."""
+    return _suffix(folder) is not None
+
+
+def _suffix(folder: Path) -> str | None:
+    """``.bin`` or ``.txt``; binary ones win where both are there."""
+    for suffix in (".bin", ".txt"):
+        if all((folder / f"{name}{suffix}").is_file() for name in PARTS[:2]):
+            return suffix
     return None
 
 
-def load_colmap(folder: Path) -> ColmapModel:
+def find_colmap(folder: Path) -> Path | None:
+    """The folder with the model files: ``sparse/0``, ``sparse`` or the folder itself; None where there are none."""
+    return next((p for p in (folder / "sparse" / "0", folder / "sparse", folder) if is_colmap(p)), None)
+
+
+def colmap_files(folder: Path) -> tuple[Path, ...]:
+    """The files of the model in a folder that are read."""
+    suffix = _suffix(folder)
+    return () if suffix is None else tuple(p for n in PARTS if (p := folder / f"{n}{suffix}").is_file())
+
+
+def load_colmap(folder: Path, *, features: bool = True) -> ColmapModel:
     """Read a model from the folder that holds its files; binary ones win where both are there.
+
+    Args:
+        folder: where they are.
+        features: whether to read the images' features too, by far the most of a model.
 
     Raises:
         InputError: files are missing, cut short, not finite or contradict one another.
     """
+    paths = {path.stem: path for path in colmap_files(folder)}
+    if not paths:
+        raise InputError(f"{folder.name} holds no COLMAP model; cameras.bin and images.bin (or .txt) are needed")
+    module = _module(paths["cameras"].suffix)
+    cameras, images = module.read_cameras(paths["cameras"]), module.read_images(paths["images"], features=features)
+    points = module.read_points(paths["points3D"]) if "points3D" in paths else no_points()
+    _check(cameras, images, points)
+    return ColmapModel(cameras=tuple(cameras), images=tuple(images), points=points)
+
+
+def image_names(folder: Path) -> list[str]:
+    """The pictures that a model has cameras for, without reading the rest.
+
+    Raises:
+        InputError: there is no model, or its images cannot be read.
+    """
+    suffix = _suffix(folder)
+    if suffix is None:
+        raise InputError(f"{folder.name} holds no COLMAP model; cameras.bin and images.bin (or .txt) are needed")
+    return [i.name for i in _module(suffix).read_images(folder / f"images{suffix}", features=False)]
+
+
+def _module(suffix: str) -> Any:
     from da3gs.formats import _colmap_binary, _colmap_text
 
-    for suffix, module in ((".bin", _colmap_binary), (".txt", _colmap_text)):
-        paths = [folder / f"{name}{suffix}" for name in ("cameras", "images", "points3D")]
-        if paths[0].is_file() and paths[1].is_file():
-            cameras, images = module.read_cameras(paths[0]), module.read_images(paths[1])
-            points = module.read_points(paths[2]) if paths[2].is_file() else no_points()
-            _check(cameras, images, points)
-            return ColmapModel(cameras=tuple(cameras), images=tuple(images), points=points)
-    raise InputError(f"{folder.name} holds no COLMAP model; cameras.bin and images.bin (or .txt) are needed")
+    return _colmap_binary if suffix == ".bin" else _colmap_text
 
 
 def save_colmap(model: ColmapModel, folder: Path, *, binary: bool = True) -> None:
     """Write ``cameras``, ``images`` and ``points3D`` into an existing folder."""
-    from da3gs.formats import _colmap_binary, _colmap_text
-
-    suffix, module = (".bin", _colmap_binary) if binary else (".txt", _colmap_text)
+    suffix = ".bin" if binary else ".txt"
+    module = _module(suffix)
     (folder / f"cameras{suffix}").write_bytes(b"".join(module.written_cameras(model.cameras)))
     (folder / f"images{suffix}").write_bytes(b"".join(module.written_images(model.images)))
     (folder / f"points3D{suffix}").write_bytes(b"".join(module.written_points(model.points)))

@@ -8,18 +8,18 @@ from typing import Any
 
 from da3gs.errors import InputError
 
-_LARGEST = 256 << 20
+_LARGEST = 64 << 20
 
 
 def load_json(path: Path) -> Any:
     """The value in a JSON file, UTF-8 with or without BOM.
 
     Raises:
-        InputError: it cannot be read, is larger than 256 MB, or is not JSON.
+        InputError: it cannot be read, is larger than 64 MB, or is not JSON.
     """
     try:
         if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path.name} is larger than 256 MB; that is no file of cameras")
+            raise InputError(f"{path.name} is larger than 64 MB; that is no file of cameras")
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror}); check the file") from error

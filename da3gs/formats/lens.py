@@ -14,8 +14,9 @@ from da3gs.errors import InputError
 Projection = Literal["perspective", "fisheye", "equirectangular"]
 """How directions become places in the picture.
 
-- perspective: a pinhole with Brown-Conrady distortion;
-- fisheye: OpenCV's and COLMAP's, by the angle from the axis: ``t (1 + k1 t² + k2 t⁴ + k3 t⁶ + k4 t⁸)``;
+- perspective: a pinhole with Brown-Conrady distortion, of OpenCV's rational form or of four radial terms;
+- fisheye: OpenCV's and COLMAP's, by the angle from the axis: ``t (1 + k1 t² + k2 t⁴ + k3 t⁶ + k4 t⁸)``, with the
+  tangential and thin prism terms of COLMAP's THIN_PRISM_FISHEYE;
 - equirectangular: a panorama, longitude across (0 in the middle of a whole one) and latitude down.
 """
 
@@ -31,7 +32,9 @@ class Lens:
     width: int
     """Width of the pictures that the intrinsics are for."""
     distortion: tuple[float, ...] = ()
-    """k1, k2, p1, p2, k3, k4, k5, k6 (OpenCV's order), of a fisheye k1 to k4; empty where there is none."""
+    """k1, k2, p1, p2, k3, k4, k5, k6 (OpenCV's order, the last three its denominator's), and ninth the numerator's r⁸
+    term, which Metashape and nerfstudio call k4; of a fisheye k1 to k4, p1, p2, sx1, sy1. Trailing zeros may be left
+    out; empty where there is no distortion."""
     projection: Projection = "perspective"
     """What the numbers mean."""
 
@@ -82,6 +85,8 @@ def lens_of(
     if any(abs(d) > 1e4 for d in distortion):
         raise InputError(f"a camera's distortion {distortion} makes no sense; give Brown-Conrady coefficients")
     kept = distortion if any(distortion) else ()
+    if len(kept) > 8 and not kept[8]:
+        kept = kept[:8]
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     numbers = tuple(float(d) for d in kept)
     return Lens(intrinsics=matrix, height=height, width=width, distortion=numbers, projection=projection)

@@ -22,10 +22,12 @@ from da3gs.formats.jsonfile import load_json
 from da3gs.formats.lens import Lens, Projection, lens_of, panorama_lens
 
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
-_DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "sx1", "sy1")
 _MODELS = frozenset({"PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE"})
-_WIDE = frozenset({"OPENCV_FISHEYE", "EQUIRECTANGULAR"})
-_FLIP = np.array([1.0, -1.0, -1.0, 1.0])
+_FISHEYE = frozenset({"OPENCV_FISHEYE", "FISHEYE", "SIMPLE_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE"})
+_PRISM, _PANORAMA = "THIN_PRISM_FISHEYE", "EQUIRECTANGULAR"
+FLIP = np.array([1.0, -1.0, -1.0, 1.0])
+"""The signs of the columns of a camera-to-world matrix between OpenGL's axes and OpenCV's."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class Frame:
     numbers: dict[str, float]
     """Those of fl_x, fl_y, cx, cy, w, h, camera_angle_x, camera_angle_y that are there."""
     distortion: tuple[float, ...] = ()
-    """k1, k2, p1, p2, k3 to k6; of a fisheye k1 to k4."""
+    """As in ``Lens``."""
     projection: Projection = "perspective"
     """By ``camera_model``."""
     mask_path: str | None = None
@@ -123,9 +125,7 @@ def _frame(common: dict[str, Any], entry: object, where: str) -> Frame:
     for key in ("fl_x", "fl_y", "w", "h"):
         if key in numbers and not 0 < numbers[key] < 1e7:
             raise InputError(f"{where}: {key}={numbers[key]:g}; it must be above 0")
-    distortion = tuple(checked_number(merged.get(key) or 0.0, f"{where}: {key}") for key in _DISTORTION)
-    if projection == "fisheye":
-        distortion = (*distortion[:2], *distortion[4:6])
+    distortion = _distortion(merged, projection, where)
     return Frame(
         file_path=_text(entry["file_path"], f"{where}: file_path"),
         cam_to_world=_pose(entry["transform_matrix"], where),
@@ -137,14 +137,40 @@ def _frame(common: dict[str, Any], entry: object, where: str) -> Frame:
 
 
 def _projection(merged: dict[str, Any], where: str) -> Projection:
-    model = merged.get("camera_model") or "OPENCV"
-    if not isinstance(model, str) or model.upper() not in _MODELS | _WIDE:
-        raise InputError(
-            f"{where}: the camera model {repr(model)[:60]} is not supported yet; undistort the photos first"
-        )
-    if model.upper() == "EQUIRECTANGULAR":
+    model = _model(merged)
+    if any(key.startswith("ftheta_") for key in merged):
+        model = "FTHETA"  # instant-ngp names its lens models by keys of their own
+    elif merged.get("latlong") or merged.get("equirectangular"):
+        model = _PANORAMA
+    if model == _PANORAMA:
         return "equirectangular"
-    return "fisheye" if model.upper() == "OPENCV_FISHEYE" or merged.get("is_fisheye") else "perspective"
+    if model in _FISHEYE or model == _PRISM or (model in _MODELS and merged.get("is_fisheye")):
+        return "fisheye"
+    if model in _MODELS:
+        return "perspective"
+    told = repr(model or merged["camera_model"])[:60]
+    raise InputError(f"{where}: the camera model {told} is not supported yet; undistort the photos first")
+
+
+def _model(merged: dict[str, Any]) -> str:
+    """The name of the camera model; empty where it is no name."""
+    model = merged.get("camera_model") or "OPENCV"
+    return model.upper() if isinstance(model, str) else ""
+
+
+def _distortion(merged: dict[str, Any], projection: Projection, where: str) -> tuple[float, ...]:
+    """The coefficients in ``Lens``'s order.
+
+    Of a perspective camera k4 is the numerator's r⁸ term, as Metashape, nerfstudio and Brown have it; only OpenCV's
+    rational model, which FULL_OPENCV names and k5 or k6 give away, has it in the denominator.
+    """
+    told = {key: checked_number(merged.get(key) or 0.0, f"{where}: {key}") for key in _DISTORTION}
+    k1, k2, p1, p2, k3, k4, k5, k6, sx1, sy1 = told.values()
+    if projection == "fisheye":
+        return (k1, k2, k3, k4, p1, p2, sx1, sy1) if _model(merged) == _PRISM else (k1, k2, k3, k4)
+    if _model(merged) == "FULL_OPENCV" or k5 or k6:
+        return k1, k2, p1, p2, k3, k4, k5, k6
+    return (k1, k2, p1, p2, k3, 0.0, 0.0, 0.0, k4) if k4 else (k1, k2, p1, p2, k3)
 
 
 def checked_number(value: object, where: str) -> float:
@@ -176,7 +202,7 @@ def _shown(value: object) -> str:
 
 
 def _pose(rows: object, where: str) -> Float[np.ndarray, "4 4"]:
-    return rigid_matrix(rows, f"{where}: transform_matrix") * _FLIP
+    return rigid_matrix(rows, f"{where}: transform_matrix") * FLIP
 
 
 def rigid_matrix(rows: object, where: str) -> Float[np.ndarray, "4 4"]:
@@ -243,7 +269,7 @@ def transforms_content(
             "w": width, "h": height,
             "fl_x": float(k[0, 0]), "fl_y": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2]),
             **(per_frame[i] if per_frame else {}),
-            "transform_matrix": (cam_to_world[i] * _FLIP + 0.0).tolist(),
+            "transform_matrix": (cam_to_world[i] * FLIP + 0.0).tolist(),
         }  # fmt: skip
         frames.append(frame)
     common: dict[str, Any] = {"camera_model": "OPENCV"}

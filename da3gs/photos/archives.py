@@ -78,7 +78,7 @@ def _check_directory(path: Path, name: str) -> None:
 
 
 def _checked_entries(archive: zipfile.ZipFile, name: str) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """The files with their places inside the folder; hidden ones are passed over."""
+    """The files with their places inside the folder."""
     infos = archive.infolist()
     if len(infos) > MOST_FILES:
         raise InputError(
@@ -102,7 +102,7 @@ def _checked_entries(archive: zipfile.ZipFile, name: str) -> list[tuple[zipfile.
         if info.file_size > _RATIO_FROM and info.file_size > LARGEST_RATIO * max(info.compress_size, 1):
             size = f"{info.compress_size / 1e6:.1f} MB would become {info.file_size / 1e6:.0f} MB"
             raise InputError(f"{entry} is packed suspiciously tight ({size}); give the folder instead")
-        if info.is_dir() or written.endswith("/") or any(p.startswith(".") or p == "__MACOSX" for p in inside.parts):
+        if info.is_dir() or written.endswith("/"):
             continue
         if inside in entries:
             raise InputError(f"{entry} is there twice; pack it again")

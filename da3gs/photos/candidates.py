@@ -30,6 +30,8 @@ class Candidate:
     """Unique name."""
     path: Path
     """Its file; of a video's frame the video."""
+    place: str = ""
+    """Its file's path below the input, with slashes; empty where the file was named."""
     named: bool = False
     """Asked for by name: then it is an error that it cannot be read."""
     lens: Lens | None = None
@@ -58,8 +60,16 @@ class Collection:
     """In the input's order."""
     dropped: tuple[Dropped, ...] = ()
     """Left out already."""
+    read: tuple[str, ...] = ()
+    """Files that were read beside the photos: cameras, models, masks; paths below the input."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known: which reading was chosen where several are possible, and how to ask for another."""
+    listed: int = 0
+    """How many photos the input's own list has, missing ones too; 0 where it has no list."""
     points: SparsePoints | None = None
     """Points of a COLMAP model."""
+    root: Path | None = None
+    """The folder that paths are below; None where files were named."""
     holder: Any = None
     """Keeps unpacked files alive."""
 
@@ -134,7 +144,7 @@ def left_out(candidate: Candidate, problem: Unreadable) -> Dropped:
         return Dropped(name=shown(candidate.name), reason=MASKED)
     if candidate.named:
         raise InputError(f"{shown(candidate.path.name)} {problem}") from problem
-    return Dropped(name=shown(candidate.path.name), reason=str(problem), kind=problem.kind)
+    return Dropped(name=shown(candidate.place or candidate.path.name), reason=str(problem), kind=problem.kind)
 
 
 def read_original(candidate: Candidate, *, undistort: bool = True) -> Original:

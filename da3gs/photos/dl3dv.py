@@ -30,11 +30,12 @@ from da3gs.formats.jsonfile import load_json
 from da3gs.formats.lens import Lens, lens_of
 from da3gs.formats.torch_chunk import SCENE_KEY, ChunkScene, load_chunk
 from da3gs.formats.transforms import check_rigid, load_transforms
-from da3gs.photos.folders import stays_inside
 from da3gs.photos.images import decode_picture, read_header, read_picture
-from da3gs.photos.naming import shown
-from da3gs.photos.posed import copies_of, portable
+from da3gs.photos.matching import Files
+from da3gs.photos.naming import portable, shown
+from da3gs.photos.posed import copies_of
 from da3gs.photos.records import Unreadable
+from da3gs.photos.survey import stays_inside
 from da3gs.photos.undistort import undistorted
 
 _PLACES = ("transforms.json", "nerfstudio/transforms.json")
@@ -163,7 +164,8 @@ def transforms_scene(path: Path, key: str | None = None, covering: tuple[int, in
     """
     root, label = path.parent, shown(path.name)
     frames = load_transforms(path).frames
-    photos = [copies_of(root, frame.file_path, f"{label}, frame {i}") for i, frame in enumerate(frames)]
+    files = Files(root)
+    photos = [copies_of(files, frame.file_path, f"{label}, frame {i}") for i, frame in enumerate(frames)]
     lenses: list[Lens] = []
     for index, (frame, copies) in enumerate(zip(frames, photos, strict=True)):
         photo = copies[0] if copies else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -10,17 +11,15 @@ from pathlib import Path
 
 from da3gs._progress import Progress
 from da3gs.errors import InputError
-from da3gs.formats.colmap import find_colmap
 from da3gs.formats.video import CONTAINER_WORDS, HEAD_BYTES, container_of
 from da3gs.photos.archives import unpacked
-from da3gs.photos.candidates import Collection
+from da3gs.photos.candidates import Candidate, Collection, Panoramas
 from da3gs.photos.clips import video_photos
-from da3gs.photos.folders import VIDEO_SUFFIXES, folder_photos, has_own_photos, photo_files, photos_under, stays_inside
-from da3gs.photos.naming import shown
-from da3gs.photos.posed import colmap_photos, transforms_photos
-
-_DEEPEST = 3
-_MOST_FOLDERS = 1000
+from da3gs.photos.finder import found_in
+from da3gs.photos.naming import shown, unique_stems
+from da3gs.photos.posed import transforms_photos
+from da3gs.photos.records import Dropped
+from da3gs.photos.survey import RAW_SPHERES, RAW_SUFFIXES, SPHERE, VIDEO_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +29,28 @@ class _Request:
     views: int | None
     fps: float | None
     progress: Progress
+    split: str | None = None
+    panoramas: Panoramas = "auto"
 
 
-def collected(paths: Sequence[Path], *, views: int | None, fps: float | None, progress: Progress) -> Collection:
+def collected(
+    paths: Sequence[Path],
+    *,
+    views: int | None,
+    fps: float | None,
+    progress: Progress,
+    split: str | None = None,
+    panoramas: Panoramas = "auto",
+) -> Collection:
     """The photos that the input offers.
+
+    Args:
+        paths: photos, or one input of any other kind.
+        views: at most so many frames of a video.
+        fps: frames a second of a video.
+        progress: told about what takes long.
+        split: which of NeRF-synthetic's files to take: ``train``, ``val``, ``test`` or ``all``.
+        panoramas: whether a video twice as wide as high is one of 360 degrees.
 
     Raises:
         InputError: there is no such input, or it holds nothing to use.
@@ -45,7 +62,7 @@ def collected(paths: Sequence[Path], *, views: int | None, fps: float | None, pr
     for path in paths:
         _check_there(path)
     if len(paths) == 1:
-        return _one(paths[0], _Request(views=views, fps=fps, progress=progress))
+        return _one(paths[0], _Request(views=views, fps=fps, progress=progress, split=split, panoramas=panoramas))
     for path in paths:
         if path.is_dir():
             raise InputError(
@@ -68,11 +85,13 @@ def _check_there(path: Path) -> None:
 def _one(path: Path, request: _Request) -> Collection:
     if path.is_dir():
         return _folder(path, request)
+    if request.split is not None and _file_kind(path) != "zip file":
+        raise InputError(f"--split is for a folder or a zip with transforms_*.json; {shown(path.name)} is neither")
     match _file_kind(path):
         case "zip file":
             return _zip(path, request)
         case "video":
-            return video_photos(path, views=request.views, fps=request.fps, progress=request.progress)
+            return _video(path, request)
         case "JSON file":
             return transforms_photos(path)
         case _:
@@ -104,7 +123,7 @@ def _zip(path: Path, request: _Request) -> Collection:
     place, dropped = unpacked(path, progress=request.progress)
     name = shown(path.name)
     try:
-        collection = _inside_zip(place.folder, name, request)
+        collection = _folder(place.folder, request)
     except InputError as error:
         place.delete()
         words = str(error).replace(f"the folder {place.folder.name}", "it").replace(place.folder.name, name)
@@ -122,55 +141,31 @@ def _zip(path: Path, request: _Request) -> Collection:
     )
 
 
-def _inside_zip(folder: Path, name: str, request: _Request) -> Collection:
-    videos = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
-    if len(videos) == 1 and not photos_under(folder)[0]:
-        return video_photos(videos[0], views=request.views, fps=request.fps, progress=request.progress)
-    return _folder(folder, request)
-
-
 def _folder(folder: Path, request: _Request) -> Collection:
-    posed = _posed(folder)
-    if posed is not None:
-        return posed
-    plain = has_own_photos(folder) or ((folder / "images").is_dir() and has_own_photos(folder / "images"))
-    scenes = [] if plain else _scenes_below(folder)
-    if len(scenes) == 1 and (lone := _posed(scenes[0])) is not None:
-        return lone
-    if len(scenes) > 1:
-        names = ", ".join(shown(s.name) for s in scenes[:3])
-        raise InputError(f"the folder {shown(folder.name)} holds {len(scenes)} scenes ({names}); name one of them")
-    return folder_photos(folder)
+    return found_in(folder, split=request.split, video=functools.partial(_video, request=request))
 
 
-def _posed(folder: Path) -> Collection | None:
-    """A posed data set in a folder; transforms.json wins over a COLMAP model, since its numbers are the longer ones."""
-    for file in (folder / "transforms.json", folder / "nerfstudio" / "transforms.json"):
-        if file.is_file():
-            if not stays_inside(file, folder):
-                raise InputError(
-                    f"{shown(folder.name)}/transforms.json is a link that leads out; put the file itself there"
-                )
-            return transforms_photos(file)
-    model = find_colmap(folder)
-    return None if model is None else colmap_photos(folder, model)
+def _video(path: Path, request: _Request) -> Collection:
+    return video_photos(
+        path, views=request.views, fps=request.fps, progress=request.progress, panoramas=request.panoramas
+    )
 
 
-def _scenes_below(folder: Path, depth: int = 0) -> list[Path]:
-    """Folders with posed data sets, some levels down; none inside another."""
-    try:
-        entries = [e for e in os.scandir(folder) if not e.name.startswith(".") and e.name != "__MACOSX"]
-    except OSError:
-        return []
-    scenes: list[Path] = []
-    for place in sorted(e.path for e in entries if e.is_dir(follow_symlinks=False)):
-        if _looks_posed(Path(place)):
-            scenes.append(Path(place))
-        elif depth < _DEEPEST and len(entries) <= _MOST_FOLDERS:
-            scenes += _scenes_below(Path(place), depth + 1)
-    return scenes
-
-
-def _looks_posed(folder: Path) -> bool:
-    files = (folder / "transforms.json", folder / "nerfstudio" / "transforms.json")
-    return any(f.is_file() for f in files) or find_colmap(folder) is not None
+def photo_files(paths: Sequence[Path]) -> Collection:
+    """Photos named one by one; each has to be readable, and one named twice counts once."""
+    candidates: list[Candidate] = []
+    dropped: list[Dropped] = []
+    seen: set[str] = set()
+    for path, name in zip(paths, unique_stems(p.name for p in paths), strict=True):
+        if path.suffix.lower() in RAW_SUFFIXES:
+            raise InputError(f"{shown(path.name)} is a camera's raw file; develop it to JPEG, PNG or TIFF first")
+        if path.suffix.lower() in RAW_SPHERES:
+            raise InputError(f"{shown(path.name)} {SPHERE}")
+        key = os.path.realpath(path)
+        if key in seen:
+            dropped.append(Dropped(name=shown(path.name), reason="is named twice"))
+            continue
+        seen.add(key)
+        candidates.append(Candidate(index=len(candidates), name=name, path=path, named=True))
+    title = shown(paths[0].name) if len(paths) == 1 else f"{len(paths)} photos"
+    return Collection(kind="photos", title=title, candidates=tuple(candidates), dropped=tuple(dropped))

@@ -31,13 +31,16 @@ from da3gs.photos.candidates import (
     read_original,
 )
 from da3gs.photos.clips import clip_pictures
-from da3gs.photos.folders import PHOTO_SUFFIXES
+from da3gs.photos.copies import without_copies
+from da3gs.photos.finder import without_depth, without_thumbnails
 from da3gs.photos.images import Header, Picture, read_header
 from da3gs.photos.kinds import collected
+from da3gs.photos.mask_files import with_masks
 from da3gs.photos.naming import shown
 from da3gs.photos.picking import picked
 from da3gs.photos.records import Dropped, LoadedPhotos, Original, Photo, Unreadable
 from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
+from da3gs.photos.survey import HIDDEN, NO_PICTURE
 from da3gs.views import Views
 
 _BIG_PHOTO = 40_000_000
@@ -65,12 +68,13 @@ def load_views(
     masks: str | Path | None = None,
     invert_masks: bool = False,
     panoramas: Panoramas = "auto",
+    split: str | None = None,
 ) -> Views:
     """The photos of anything that ``reconstruct`` takes, at the network's size; see ``load_photos``."""
     folder = None if masks is None else Path(masks)
     loaded = load_photos(
         source, resolution=resolution, views=views, fps=fps, undistort=undistort, masks=folder,
-        invert_masks=invert_masks, panoramas=panoramas,
+        invert_masks=invert_masks, panoramas=panoramas, split=split,
     )  # fmt: skip
     return loaded.views
 
@@ -86,6 +90,7 @@ def load_photos(
     masks: Path | None = None,
     invert_masks: bool = False,
     panoramas: Panoramas = "auto",
+    split: str | None = None,
     progress: Progress = silent,
 ) -> LoadedPhotos:
     """Photos, a folder, a zip, a video, a transforms.json, a COLMAP model or a DL3DV scene, read for the network.
@@ -106,6 +111,8 @@ def load_photos(
         panoramas: which photos are equirectangular and become six views each: ``auto`` those whose metadata (XMP's
             GPano) or given camera say so, ``always`` every photo twice as wide as high too, ``never`` none but by a
             given camera.
+        split: of a folder with ``transforms_train.json``, ``_val`` and ``_test``, which to take: ``train`` (the
+            default), ``val``, ``test`` or ``all``.
         progress: told "reading photos".
 
     Raises:
@@ -120,9 +127,9 @@ def load_photos(
         warnings.filterwarnings("ignore", module=r"PIL\.")
         paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
         unposed = views if unposed_views is None else unposed_views
-        collection = collected(paths, views=unposed, fps=fps, progress=progress)
+        collection = collected(paths, views=unposed, fps=fps, progress=progress, split=split, panoramas=panoramas)
         if masks is not None:
-            collection = _with_masks(collection, masks)
+            collection = with_masks(collection, masks)
         if invert_masks:
             inverted = tuple(dataclasses.replace(c, mask_inverted=c.mask is not None) for c in collection.candidates)
             collection = dataclasses.replace(collection, candidates=inverted)
@@ -130,22 +137,6 @@ def load_photos(
             collection, resolution=resolution, views=(views, unposed), undistort=undistort, panoramas=panoramas,
             progress=progress,
         )  # fmt: skip
-
-
-def _with_masks(collection: Collection, folder: Path) -> Collection:
-    """Masks found by the photos' names: ``stem.png``, or the whole file name and a suffix."""
-    if not folder.is_dir():
-        raise InputError(f"{shown(folder.name)} is not a folder of masks")
-    found = {f.name: f for f in sorted(folder.iterdir()) if f.suffix.lower() in PHOTO_SUFFIXES}
-    by_stem = {f.stem: f for f in found.values()}
-    changed = []
-    for candidate in collection.candidates:
-        stem = candidate.name if candidate.time is not None else candidate.path.stem
-        mask = by_stem.get(stem) or by_stem.get(candidate.path.name) or by_stem.get(candidate.name)
-        changed.append(candidate if mask is None else dataclasses.replace(candidate, mask=mask))
-    if not any(c.mask for c in changed):
-        raise InputError(f"the folder {shown(folder.name)} holds no mask named like a photo ({changed[0].name}.png)")
-    return dataclasses.replace(collection, candidates=tuple(changed))
 
 
 def _loaded(
@@ -178,15 +169,21 @@ def _loaded(
             break
         candidates = [c for c in candidates if c.index not in failed]
     if not chosen:
-        first = f": {dropped[0].name} {dropped[0].reason}" if dropped else ""
+        first = _most_telling(dropped)
         raise InputError(f"{collection.title} holds no photo that can be used{first}")
     kept = {c.index for c in chosen}
     dropped += [
-        Dropped(name=shown(c.path.name), reason=f"is not among the {most} that cover the scene best")
+        Dropped(name=shown(c.place or c.path.name), reason=f"is not among the {most} that cover the scene best")
         for c in candidates
         if c.index not in kept
     ]
     return _assembled(collection, chosen, [done[c.index] for c in chosen], dropped, undistort)
+
+
+def _most_telling(dropped: Sequence[Dropped]) -> str:
+    """Why the first photo cannot be used, in words that follow; files that are no photos say less."""
+    ranked = sorted(dropped, key=lambda d: d.counted_as in (NO_PICTURE, HIDDEN))
+    return f": {ranked[0].name} {ranked[0].reason}" if ranked else ""
 
 
 def _with_good_headers(
@@ -206,6 +203,9 @@ def _with_good_headers(
         else:
             good.append((candidate, header))
             largest = max(largest, header.height * header.width)
+    photos = [(candidate, header) for candidate, header in good if header is not None]
+    if len(photos) == len(good):
+        good = [*without_copies(without_thumbnails(without_depth(photos, dropped), dropped), dropped)]
     return in_views(good, panoramas), largest
 
 
@@ -282,6 +282,8 @@ def _assembled(
         photos=tuple(_photo(c, u, hashes, undistort, collection) for c, u in zip(chosen, used, strict=True)),
         dropped=tuple(dropped),
         kind=collection.kind,
+        read=collection.read,
+        notes=collection.notes,
         points=collection.points,
         cam_to_world_given=cam_to_world,
         intrinsics_known=intrinsics,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from da3gs.photos.images import decoded, turned
 from da3gs.photos.naming import shown
-from da3gs.photos.picture_colors import has_alpha
+from da3gs.photos.picture_colors import alpha_of, has_alpha
 from da3gs.photos.records import Unreadable
 
 MASKED = "is masked everywhere"
@@ -76,7 +76,7 @@ def _read(path: Path) -> tuple[Bool[np.ndarray, "H W"], str]:
     """What is kept, and what was seen in the file, in words that follow its name."""
     with decoded(path) as (image, _):
         if has_alpha(image):
-            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+            alpha = np.asarray(alpha_of(image))
             if alpha.min() < 128:
                 return _kept(alpha, 255, "alpha", lossy=False)
             image = image.convert("RGB" if image.mode not in ("LA", "La") else "L")

@@ -21,6 +21,25 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return (*folded, (-1, 0, name))
 
 
+def folded(name: str) -> str:
+    """A name by which two spellings of it are the same: composed Unicode, no case.
+
+    >>> folded("Cafe\u0301.JPG") == folded("caf\u00e9.jpg")
+    True
+    """
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def portable(written: str) -> str:
+    """A path as written in a file, with slashes, and without what leads nowhere.
+
+    >>> portable(".\\\\images\\\\a.jpg"), portable("./images//./a.jpg")
+    ('images/a.jpg', 'images/a.jpg')
+    """
+    parts = written.replace("\\", "/").split("/")
+    return "/".join(p for i, p in enumerate(parts) if p != "." and (p or i == 0))
+
+
 def unique_stems(names: Iterable[str]) -> list[str]:
     """The file names' stems, numbered where two are the same.
 
@@ -32,9 +51,9 @@ def unique_stems(names: Iterable[str]) -> list[str]:
     for name in names:
         stem = shown(PurePath(name).stem) or "photo"
         candidate, number = stem, 2
-        while candidate.casefold() in taken:
+        while folded(candidate) in taken:
             candidate, number = f"{stem}_{number}", number + 1
-        taken.add(candidate.casefold())
+        taken.add(folded(candidate))
         stems.append(candidate)
     return stems
 

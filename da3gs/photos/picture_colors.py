@@ -41,7 +41,7 @@ def srgb_pixels(
     tags = _tags(image, file, facts, profile)
     mask = None
     if has_alpha(image):
-        mask = np.asarray(image.convert("RGBA").getchannel("A")) >= 128
+        mask = np.asarray(alpha_of(image)) >= 128
         mask = None if mask.all() else mask
     if tags is None and profile is not None and (converted := _profiled(image, profile)) is not None:
         return np.asarray(converted), mask
@@ -54,6 +54,11 @@ def srgb_pixels(
 def has_alpha(image: Image.Image) -> bool:
     """Whether a picture can be transparent somewhere."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def alpha_of(image: Image.Image) -> Image.Image:
+    """How opaque a picture is, 8 bits."""
+    return (image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")).getchannel("A")
 
 
 def _tags(image: Image.Image, file: OpenBytes, facts: PngFacts | None, profile: bytes | None) -> ColorTags | None:

@@ -3,58 +3,83 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import ColmapModel, load_colmap
+from da3gs.formats.colmap import ColmapCamera, ColmapModel, colmap_files, load_colmap
 from da3gs.formats.lens import Lens
 from da3gs.formats.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, Collection
-from da3gs.photos.folders import PHOTO_SUFFIXES, stays_inside
 from da3gs.photos.images import read_header
-from da3gs.photos.naming import natural_key, shown, unique_stems
-from da3gs.photos.records import Dropped, Kind, SparsePoints, Unreadable
+from da3gs.photos.matching import Files, inside
+from da3gs.photos.naming import natural_key, portable, shown, unique_stems
+from da3gs.photos.records import MISSING, Dropped, Kind, SparsePoints, Unreadable
+from da3gs.photos.survey import PHOTO_SUFFIXES, stays_inside
 
 _SMALLER = ("images_2", "images_4", "images_8")
+_WRAPPERS = ("distorted", "colmap", "sfm", "reconstruction")
+"""Folders that hold a model beside the photos' folder, not above it."""
 
 
-def transforms_photos(path: Path) -> Collection:
-    """The photos of a ``transforms.json``, in its order.
+def transforms_photos(*paths: Path) -> Collection:
+    """The photos of a ``transforms.json``, or of several of one folder, in their order.
 
     Where ``images/`` is not there but ``images_4/`` is, as in DL3DV scenes, the smaller pictures are taken; intrinsics
     are scaled to them later like to any others.
 
     Raises:
-        InputError: the file is broken, or a path in it leads out of its folder.
+        InputError: a file is broken, or a path in it leads out of its folder.
     """
-    root = path.parent
-    frames = load_transforms(path).frames
-    names = unique_stems(portable(f.file_path) for f in frames)
+    root = paths[0].parent
+    files = Files(root)
+    frames = [
+        (f"{shown(path.name)}, frame {index}", frame)
+        for path in paths
+        for index, frame in enumerate(load_transforms(path).frames)
+    ]
+    names = unique_stems(portable(frame.file_path) for _, frame in frames)
     kind: Kind = "transforms"
-    candidates, dropped = [], []
-    for index, frame in enumerate(frames):
-        where = f"{shown(path.name)}, frame {index}"
-        found = photo_of(root, frame.file_path, where)
+    candidates, dropped, read = [], [], {path.name for path in paths}
+    for index, (where, frame) in enumerate(frames):
+        found = next(iter(copies_of(files, frame.file_path, where)), None)
+        written = portable(frame.file_path)
         if found is None:
-            dropped.append(Dropped(name=shown(Path(portable(frame.file_path)).name), reason="is missing"))
+            reason = files.missing(written)
+            dropped.append(Dropped(name=shown(written), reason=reason, kind=MISSING))
             continue
-        if found.parent.name in _SMALLER and not portable(frame.file_path).startswith(found.parent.name):
+        if found.parent.name in _SMALLER and not written.startswith(found.parent.name):
             kind = "dl3dv"
-        mask = None if frame.mask_path is None else inside(root, portable(frame.mask_path), where)
+        mask = None if frame.mask_path is None else _mask(files, frame.mask_path, where)
         try:
             lens = _lens(frame, found, where)
         except Unreadable as problem:
-            dropped.append(Dropped(name=shown(found.name), reason=str(problem)))
+            dropped.append(Dropped(name=_below(root, found), reason=str(problem), kind=problem.kind))
             continue
+        read |= set() if mask is None else {_below(root, mask)}
         candidates.append(
-            Candidate(index=index, name=names[index], path=found, lens=lens, cam_to_world=frame.cam_to_world, mask=mask)
-        )
-    title = shown(f"{root.resolve().name}/{path.name}")
-    return Collection(kind=kind, title=title, candidates=tuple(candidates), dropped=tuple(dropped))
+            Candidate(
+                index=index, name=names[index], path=found, place=_below(root, found), lens=lens,
+                cam_to_world=frame.cam_to_world, mask=mask,
+            )
+        )  # fmt: skip
+    title = shown(f"{root.resolve().name}/{paths[0].name}")
+    return Collection(
+        kind=kind, title=title, candidates=tuple(candidates), dropped=tuple(dropped), read=tuple(sorted(read)),
+        listed=len(frames),
+    )  # fmt: skip
+
+
+def _below(root: Path, path: Path) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/")
+
+
+def _mask(files: Files, written: str, where: str) -> Path:
+    """A mask that a file names; what is not there is told when it is read."""
+    found = files.find(written, where)
+    return files.root / portable(written) if found is None else found
 
 
 def _lens(frame: Frame, photo: Path, where: str) -> Lens:
@@ -68,49 +93,21 @@ def _lens(frame: Frame, photo: Path, where: str) -> Lens:
         raise InputError(f"{where}: {error}") from error
 
 
-def portable(written: str) -> str:
-    """A path as written in a file, with slashes and without a leading ``./``."""
-    return written.replace("\\", "/").removeprefix("./")
-
-
-def inside(root: Path, written: str, where: str) -> Path:
-    """The file that a path written inside an input means.
+def copies_of(files: Files, written: str, where: str) -> tuple[Path, ...]:
+    """Where a photo lies: as written, or with a suffix added; and then its smaller copies, if there are any.
 
     Raises:
-        InputError: the path is absolute, or leads out of ``root`` once links are resolved.
+        InputError: the path leads out, or is no path of a file.
     """
-    if os.path.isabs(written) or written[1:2] == ":" or not stays_inside(root / written, root):
-        raise InputError(
-            f"{where}: the path {shown(written)!r} leads out of {shown(root.resolve().name)}; make it relative"
-        )
-    return root / written
-
-
-def photo_of(root: Path, written: str, where: str) -> Path | None:
-    """Where a photo lies: as written, with a suffix added, or in a folder of smaller copies."""
-    return next(iter(copies_of(root, written, where)), None)
-
-
-def copies_of(root: Path, written: str, where: str) -> tuple[Path, ...]:
-    """Where a photo lies, and then its smaller copies, if there are any."""
-    relative = portable(written)
-    first = inside(root, relative, where)
-    parts = Path(relative).parts
-    variants = [relative]
+    relative = PurePosixPath(portable(written))
+    suffixes = () if relative.suffix.lower() in PHOTO_SUFFIXES else sorted(PHOTO_SUFFIXES)
+    parts = relative.parts
+    variants = [written]
     if "images" in parts[:-1]:
         at = parts.index("images")
-        variants += [str(Path(*parts[:at], folder, *parts[at + 1 :])) for folder in _SMALLER]
-    suffixes = () if first.suffix.lower() in PHOTO_SUFFIXES else sorted(PHOTO_SUFFIXES)
-    found = []
-    for variant in variants:
-        path = inside(root, variant, where)
-        if os.path.lexists(path) and not path.is_dir():
-            found.append(path)
-            continue
-        suffix = next((s for s in suffixes if os.path.lexists(f"{path}{s}")), None)
-        if suffix is not None:
-            found.append(inside(root, f"{variant}{suffix}", where))
-    return tuple(found)
+        variants += ["/".join((*parts[:at], folder, *parts[at + 1 :])) for folder in _SMALLER]
+    found = (files.find(variant, where, suffixes=suffixes) for variant in variants)
+    return tuple(path for path in found if path is not None)
 
 
 def colmap_photos(folder: Path, model_folder: Path) -> Collection:
@@ -128,28 +125,34 @@ def colmap_photos(folder: Path, model_folder: Path) -> Collection:
             raise InputError(
                 f"{shown(file.name)} is a link that leads out of the COLMAP model; put the file itself there"
             )
-    model = load_colmap(model_folder)
+    model = load_colmap(model_folder, features=False)
     images = sorted(model.images, key=lambda i: natural_key(i.name))
-    scene = _scene_of(folder.resolve(), model_folder.resolve())
-    root = _picture_root(scene, model_folder.resolve(), [i.name for i in images])
+    scene = scene_of(folder.resolve(), model_folder.resolve())
+    files = Files(scene)
+    place = _picture_place(scene, model_folder.resolve(), model, files)
     lenses = _lenses(model)
-    names = unique_stems(i.name for i in images)
+    names = unique_stems(portable(i.name) for i in images)
     candidates, dropped = [], []
     for index, image in enumerate(images):
-        path = inside(root, image.name, "the COLMAP model")
-        if not stays_inside(path, scene):
-            raise InputError(
-                f"the COLMAP model: {shown(image.name)!r} leads out of {shown(scene.name)}; put the photos inside"
-            )
-        if not os.path.lexists(path):
-            dropped.append(Dropped(name=shown(path.name), reason="is missing"))
+        inside(scene / place, portable(image.name), "the COLMAP model")
+        written = f"{place}/{image.name}" if place else image.name
+        path = files.find(written, "the COLMAP model")
+        if path is None:
+            reason = files.missing(written)
+            dropped.append(Dropped(name=shown(portable(image.name)), reason=reason, kind=MISSING))
             continue
         lens, pose = lenses[image.camera_id], _cam_to_world(image.world_to_cam())
-        candidates.append(Candidate(index=index, name=names[index], path=path, lens=lens, cam_to_world=pose))
+        candidates.append(
+            Candidate(
+                index=index, name=names[index], path=path, place=_below(scene, path), lens=lens, cam_to_world=pose
+            )
+        )
     points = SparsePoints(positions=model.points.positions, colors=model.points.colors, errors=model.points.errors)
+    read = sorted(_below(scene, path.resolve()) for path in colmap_files(model_folder))
     return Collection(
-        kind="colmap", title=shown(scene.name), candidates=tuple(candidates), dropped=tuple(dropped), points=points
-    )
+        kind="colmap", title=shown(scene.name), candidates=tuple(candidates), dropped=tuple(dropped), points=points,
+        read=tuple(read), listed=len(images),
+    )  # fmt: skip
 
 
 def _lenses(model: ColmapModel) -> dict[int, Lens]:
@@ -163,18 +166,51 @@ def _cam_to_world(world_to_cam: np.ndarray) -> np.ndarray:
     return rigid_inverse(torch.from_numpy(world_to_cam)).numpy()
 
 
-def _scene_of(folder: Path, model_folder: Path) -> Path:
-    """The folder that ``sparse`` lies in, or else the one that was named."""
-    for place in (model_folder, *model_folder.parents):
+def scene_of(folder: Path, model_folder: Path) -> Path:
+    """The folder of the scene that a model is of: where its ``sparse`` lies, or the folder round that.
+
+    A model that lies in no ``sparse`` belongs to its own folder where photos are in it, else to the folder above, as
+    far as that is inside ``folder``.
+    """
+    above = [p for p in model_folder.parents if p.is_relative_to(folder)]
+    for place in (model_folder, model_folder.parent, *above):
         if place.name == "sparse":
-            return place.parent
-        if place == folder:
-            break
-    return model_folder.parent.parent if model_folder.parent.name == "sparse" else folder
+            scene = place.parent
+            return scene.parent if scene.name.lower() in _WRAPPERS and scene != folder else scene
+    if model_folder == folder or (model_folder / "images").is_dir() or _has_pictures(model_folder):
+        return model_folder
+    return model_folder.parent
 
 
-def _picture_root(scene: Path, model_folder: Path, names: Iterable[str]) -> Path:
-    """The folder that names are relative to: the one where most of the pictures are."""
-    places = [scene / "images", *[scene / s for s in _SMALLER], scene / "input", model_folder / "images", scene]
-    counts = [sum(os.path.lexists(place / name) for name in names) if place.is_dir() else 0 for place in places]
-    return places[int(np.argmax(counts))]
+def _has_pictures(folder: Path) -> bool:
+    return any(p.suffix.lower() in PHOTO_SUFFIXES for p in folder.iterdir())
+
+
+def _picture_place(scene: Path, model_folder: Path, model: ColmapModel, files: Files) -> str:
+    """The folder, below the scene's, that names are relative to: where most of the pictures are, of the right size."""
+    names = [portable(i.name) for i in model.images]
+    usual = ["images", *_SMALLER, "input", _below(scene, model_folder / "images"), ""]
+    places = [p for p in usual if not p.startswith("..") and (scene / p).is_dir()]
+    places += [p for p in files.folders_of(names) if p not in places]
+    cameras = {c.id: c for c in model.cameras}
+    first = {portable(i.name): cameras[i.camera_id] for i in model.images}
+
+    def worth(place: str) -> tuple[int, int]:
+        """How many pictures are there, and how well the size of one fits its camera."""
+        there = [name for name in names if files.holds(f"{place}/{name}" if place else name)]
+        return len(there), _size_fits(files, place, there[0], first[there[0]]) if there else 0
+
+    return max(places, key=worth, default="images")
+
+
+def _size_fits(files: Files, place: str, name: str, camera: ColmapCamera) -> int:
+    """2 where a picture has its camera's size, 1 where it has its shape, else 0."""
+    try:
+        path = files.find(f"{place}/{name}" if place else name, "the COLMAP model")
+        header = None if path is None else read_header(path)
+    except (InputError, Unreadable):
+        return 0
+    if header is None:
+        return 0
+    exact = (header.height, header.width) == (camera.height, camera.width)
+    return 2 if exact else int(abs(header.width * camera.height / (header.height * camera.width) - 1) <= 0.01)

@@ -11,7 +11,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from da3gs.views import Views
 
-Kind = Literal["photos", "folder", "zip", "video", "transforms", "colmap", "dl3dv"]
+MISSING = "is missing"
+"""Of a photo that a list names and that is not there: the one thing dropped that is no file."""
+
+Kind = Literal["photos", "folder", "zip", "video", "transforms", "colmap", "dl3dv", "polycam", "record3d"]
 """What the input turned out to be; a zip that holds a posed data set or a video counts as that."""
 
 
@@ -34,6 +37,8 @@ class Dropped:
     """Why, reading on from the name: "is cut short"."""
     kind: str = ""
     """The reason without names and figures, by which they are counted; empty where that is the reason itself."""
+    count: int = 1
+    """How many files; more than one for a folder that was not looked into."""
 
     @property
     def counted_as(self) -> str:
@@ -124,6 +129,10 @@ class LoadedPhotos:
     """What was found and not used, with reasons."""
     kind: Kind
     """What the input is."""
+    read: tuple[str, ...] = ()
+    """Files that were read beside the photos: cameras, models, masks; by their paths below the input."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known: which reading was chosen where several are possible, and how to ask for another."""
     points: SparsePoints | None = None
     """Points of a COLMAP model."""
     cam_to_world_given: Float[np.ndarray, "V 4 4"] | None = None

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from da3gs.errors import InputError
 from da3gs.formats.lens import Lens
+from da3gs.photos.undistort import distorted
 
 _CUBE_FOV = math.radians(100)
 _FACE_FOV = math.radians(90)
@@ -104,12 +105,30 @@ def landing(
         if _is_whole(lens):
             return places, np.ones(x.shape, bool)
         return places, (places >= 0).all(-1) & (places[..., 0] <= lens.width) & (places[..., 1] <= lens.height)
+    if lens.projection == "perspective":
+        flat = np.stack((x, y), -1) / np.where(z > 0, z, np.inf)[..., None]
+        places = distorted(flat.reshape(-1, 2), lens.distortion).reshape(flat.shape) * (fx, fy) + (cx, cy)
+        ahead = z > 0
+    else:
+        places, angle = _fisheye_places(x, y, z, lens)
+        ahead = angle <= _widest(lens)
+    inside = (places >= 0).all(-1) & (places[..., 0] <= lens.width) & (places[..., 1] <= lens.height)
+    return places, inside & ahead
+
+
+def _fisheye_places(x: np.ndarray, y: np.ndarray, z: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+    """Where a fisheye lens puts directions, and their angles from its axis."""
+    fx, fy, cx, cy = lens.intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)]
     flat = np.hypot(x, y)
     angle = np.arctan2(flat, z)
-    scale = _bent(angle, lens.distortion) / np.maximum(flat, 1e-12)
-    places = np.stack((fx * scale * x + cx, fy * scale * y + cy), -1)
-    inside = (places >= 0).all(-1) & (places[..., 0] <= lens.width) & (places[..., 1] <= lens.height)
-    return places, inside & (angle <= _widest(lens))
+    to_angle = angle / np.maximum(flat, 1e-12)
+    u, v = x * to_angle, y * to_angle
+    bend = _bent(angle, lens.distortion) / np.maximum(angle, 1e-12)
+    p1, p2, sx1, sy1 = (*lens.distortion[4:8], *[0.0] * 4)[:4]
+    r2, uv = angle * angle, u * v
+    across = u * bend + 2 * p1 * uv + p2 * (r2 + 2 * u * u) + sx1 * r2
+    down = v * bend + 2 * p2 * uv + p1 * (r2 + 2 * v * v) + sy1 * r2
+    return np.stack((fx * across + cx, fy * down + cy), -1), angle
 
 
 def _is_whole(lens: Lens) -> bool:
@@ -132,8 +151,8 @@ def _rays(part: Slice, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _bent(angle: np.ndarray, distortion: tuple[float, ...]) -> np.ndarray:
-    """The fisheye's radius for an angle from the axis."""
-    k1, k2, k3, k4 = distortion or (0.0,) * 4
+    """The fisheye's radius for an angle from the axis, without tangential terms."""
+    k1, k2, k3, k4 = distortion[:4] or (0.0,) * 4
     t2 = angle * angle
     radius: np.ndarray = angle * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
     return radius

@@ -15,14 +15,16 @@ from da3gs.errors import InputError
 from da3gs.formats.lens import Lens
 
 _LARGEST_SIDE = 32766  # cv2.remap addresses pixels with 16 bits
+_WHOLE = 40_000_000
+"""Pixels up to which a picture is straightened at once; larger ones in strips, whose maps take less room."""
 
 
 def distorted(points: Float[np.ndarray, "N 2"], distortion: tuple[float, ...]) -> Float[np.ndarray, "N 2"]:
-    """Where the lens puts points of the plane z = 1 (Brown-Conrady, OpenCV's order of coefficients)."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = (*distortion, *[0.0] * (8 - len(distortion)))
+    """Where the lens puts points of the plane z = 1 (Brown-Conrady, coefficients as in ``Lens.distortion``)."""
+    k1, k2, p1, p2, k3, k4, k5, k6, last = (*distortion, *[0.0] * (9 - len(distortion)))
     x, y = points[:, 0], points[:, 1]
     r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * last)))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     return np.stack(
         (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x), y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y), -1
     )
@@ -84,12 +86,34 @@ def undistorted(
     if max(image.shape[:2]) > _LARGEST_SIDE:
         raise InputError(f"a photo of {image.shape[1]}x{image.shape[0]} pixels is too long to undo its lens distortion")
     new = undistorted_intrinsics(lens)
+    flat = np.empty_like(image)
+    straight = None if mask is None else np.empty_like(mask)
+    grey = None if mask is None else mask.astype(np.uint8) * 255
+    step = lens.height if lens.height * lens.width <= _WHOLE else max(1, _WHOLE // lens.width)
+    for top in range(0, lens.height, step):
+        rows = slice(top, min(top + step, lens.height))
+        maps = _maps(lens, new, rows)
+        flat[rows] = cv2.remap(image, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        if straight is not None and grey is not None:
+            straight[rows] = cv2.remap(grey, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) >= 128
+    return flat, straight, new
+
+
+def _maps(lens: Lens, new: Float[np.ndarray, "3 3"], rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row in the photo of each pixel of some rows of the straight picture, as cv2.remap counts them."""
     half = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # OpenCV's pixel centres lie at whole numbers
-    coefficients = np.array(lens.distortion, np.float64)
-    coefficients = np.pad(coefficients, (0, next(n for n in (4, 5, 8) if n >= len(coefficients)) - len(coefficients)))
-    size = (lens.width, lens.height)
-    maps = cv2.initUndistortRectifyMap(lens.intrinsics - half, coefficients, None, new - half, size, cv2.CV_32FC1)
-    flat = cv2.remap(image, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    if mask is not None:
-        mask = cv2.remap(mask.astype(np.uint8) * 255, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) >= 128
-    return flat, mask, new
+    height = rows.stop - rows.start
+    moved = new - [[0, 0, 0], [0, 0, rows.start], [0, 0, 0]]
+    if len(lens.distortion) <= 8:
+        coefficients = np.array(lens.distortion, np.float64)
+        length = next(n for n in (4, 5, 8) if n >= len(coefficients))
+        coefficients = np.pad(coefficients, (0, length - len(coefficients)))
+        size = (lens.width, height)
+        return cv2.initUndistortRectifyMap(lens.intrinsics - half, coefficients, None, moved - half, size, cv2.CV_32FC1)
+    columns, lines = np.empty((2, height, lens.width), np.float32)
+    x = (np.arange(lens.width) + 0.5 - new[0, 2]) / new[0, 0]
+    for row in range(height):
+        y = (row + 0.5 - moved[1, 2]) / new[1, 1]
+        landed = distorted(np.stack((x, np.full_like(x, y)), -1), lens.distortion)
+        columns[row], lines[row] = (landed * lens.intrinsics[[0, 1], [0, 1]] + lens.intrinsics[:2, 2] - 0.5).T
+    return columns, lines

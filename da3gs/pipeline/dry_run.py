@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from da3gs.photos import load_photos
+from da3gs.photos.accounts import counted, told
 from da3gs.pipeline.camera_source import camera_source
 from da3gs.pipeline.memory_estimate import predicted_peak
 from da3gs.pipeline.model_loading import loaded_model
@@ -35,7 +36,7 @@ def plan(
     folder = None if masks is None else Path(masks)
     photos = load_photos(
         source, resolution=resolution, views=wanted, fps=settings.fps, masks=folder,
-        invert_masks=settings.invert_masks, panoramas=settings.panoramas,
+        invert_masks=settings.invert_masks, panoramas=settings.panoramas, split=settings.split,
     )  # fmt: skip
     context, held = split_holdout(settings.holdout, photos.views.names)
     source = camera_source(settings, card, posed=photos.views.cameras is not None)
@@ -49,7 +50,9 @@ def plan(
         "input": photos.kind,
         "views": [photos.views.names[i] for i in context],
         "holdout": [photos.views.names[i] for i in held],
-        "dropped": [f"{photo.name} {photo.reason}" for photo in photos.dropped],
+        "dropped": counted(photos.dropped),
+        "left_out": told(photos.dropped),
+        "notes": list(photos.notes),
         "size": f"{width}x{height}",
         "poses": {"given": "given", "photos": "colmap", "network": "rays" if settings.poses == "rays" else "predicted"}[
             source

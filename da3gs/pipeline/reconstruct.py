@@ -63,6 +63,7 @@ def reconstruct(
     masks: str | Path | None = None,
     invert_masks: bool = False,
     panoramas: Literal["auto", "always", "never"] = "auto",
+    split: str | None = None,
     metric: Metric = "auto",
     sky: Sky = "drop",
     up: Up = "auto",
@@ -102,6 +103,7 @@ def reconstruct(
         refine: seconds to spend on making the splats show the photos better.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
         invert_masks: white where it is not.
+        split: of a folder with ``transforms_train.json``, ``_val`` and ``_test``: which, or ``all``.
         threads: of torch and the rasteriser; None leaves them as they are.
         progress: told about every stage.
 
@@ -111,7 +113,7 @@ def reconstruct(
     """
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
-        views=views, fps=fps, resolution=resolution, invert_masks=invert_masks, panoramas=panoramas,
+        views=views, fps=fps, resolution=resolution, invert_masks=invert_masks, panoramas=panoramas, split=split,
         metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
@@ -123,13 +125,13 @@ def reconstruct(
     with limited_threads(threads), torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         loaded = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
-        split = split_of(loaded, settings)
+        roles = split_of(loaded, settings)
         everything, offset = _near_origin(loaded)
         with watch("network"), tight_memory():
-            result, everyone = _predicted_in_memory(ready.network, everything, split, settings, progress)
+            result, everyone = _predicted_in_memory(ready.network, everything, roles, settings, progress)
         card = ready.card
         del ready  # weights that nobody else holds go
-        return _reconstruct(card, loaded, everything, offset, split, result, everyone, settings, watch, progress)
+        return _reconstruct(card, loaded, everything, offset, roles, result, everyone, settings, watch, progress)
 
 
 def split_of(photos: LoadedPhotos, settings: Settings) -> tuple[list[int], list[int]]:
@@ -178,6 +180,7 @@ def _photos(
             masks=masks,
             invert_masks=settings.invert_masks,
             panoramas=settings.panoramas,
+            split=settings.split,
             progress=progress,
         )
     with watch("cameras"):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from da3gs import __version__
 from da3gs.checkpoints import ModelCard
 from da3gs.photos import LoadedPhotos, Placement
+from da3gs.photos.accounts import recorded
 from da3gs.pipeline.settings import Settings
 from da3gs.prediction import Placed
 
@@ -70,7 +71,9 @@ def scene_record(
         "views": {
             "kept": [_photo(photos, index, "context") for index in context]
             + [_photo(photos, index, "holdout") for index in held],
-            "dropped": [{"name": photo.name, "reason": photo.reason} for photo in photos.dropped],
+            "dropped": recorded(photos.dropped),
+            "read": list(photos.read),
+            "notes": list(photos.notes),
         },
         "splats_from": "depth" if result.gaussians is None else "head" if result.sharp is None else "both",
         "cleaned": dropped,

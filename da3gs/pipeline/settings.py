@@ -34,6 +34,7 @@ class Settings:
     resolution: int | Literal["auto"] = "auto"
     invert_masks: bool = False
     panoramas: Panoramas = "auto"
+    split: str | None = None
     metric: Metric = "auto"
     sky: Sky = "drop"
     up: Up = "auto"

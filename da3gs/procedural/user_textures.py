@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.photos.folders import photos_under
 from da3gs.photos.images import read_picture
 from da3gs.photos.records import Unreadable
+from da3gs.photos.survey import survey
 from da3gs.procedural.textures import TextureBank
 
 _SHARE = 0.4  # of the textures
@@ -25,7 +25,7 @@ def texture_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"photos = {folder.name!r} is no folder; name one that holds photos")
-    files, _ = photos_under(folder)
+    files = [found.path for found in survey(folder).files if found.kind == "photo"]
     if not files:
         raise InputError(f"photos = {folder.name!r} holds no photos; name a folder that does")
     return files

@@ -204,7 +204,7 @@ def two_scenes(folder: Path) -> list[str]:
 
 def fisheye_model(folder: Path) -> list[str]:
     """A COLMAP model with a fisheye lens of a kind that is not read."""
-    camera = struct.pack("<QiiQQ12d", 1, 1, 10, 96, 64, 80.0, 80.0, 48.0, 32.0, 0.1, *[0.0] * 7)
+    camera = struct.pack("<QiiQQ16d", 1, 1, 11, 96, 64, 80.0, 80.0, 48.0, 32.0, 0.1, *[0.0] * 11)
     return colmap_case(cameras=camera)(folder)
 
 
@@ -290,6 +290,6 @@ CASES: list[Case] = [
     Case("colmap-wild-count", colmap_case(images=struct.pack("<Q", 2**62)), r"images\.bin is cut short"),
     Case("colmap-quaternion", colmap_case(images=colmap_images(quaternion=(0.0,) * 4)), r"quaternion of length 0"),
     Case("colmap-leads-out", colmap_case(images=colmap_images("../../../a.jpg")), r"a\.jpg' leads out"),
-    Case("colmap-fisheye", fisheye_model, r"THIN_PRISM_FISHEYE is not supported yet"),
+    Case("colmap-fisheye", fisheye_model, r"RAD_TAN_THIN_PRISM_FISHEYE is not supported yet"),
     Case("colmap-no-images", colmap_case(images=struct.pack("<Q", 0)), r"no registered images"),
 ]  # fmt: skip

@@ -84,12 +84,12 @@ def test_missing_photos_are_left_out(tmp_path):
     loaded = load_photos(tmp_path)
     assert loaded.views.names == ("0",)
     assert [(d.name, d.reason.split(" (")[0]) for d in loaded.dropped] == [
-        ("1.png", "is missing"),
-        ("2.png", "is not a picture that da3gs reads"),
+        ("images/1.png", "is missing"),
+        ("images/2.png", "is not a picture that da3gs reads"),
     ]
     assert [p.index for p in loaded.photos] == [0]
     (tmp_path / "images/0.png").unlink()
-    with pytest.raises(InputError, match=r"holds no photo that can be used: 0\.png is missing"):
+    with pytest.raises(InputError, match=r"holds no photo that can be used: images/0\.png is missing"):
         load_photos(tmp_path)
 
 
@@ -134,7 +134,7 @@ def breaking(content: dict, frame: dict | None = None, **common: object) -> dict
         (lambda c: breaking(c, fl_x=True), "a number is needed"),
         (lambda c: breaking(c, fl_x=10**400), "finite number"),
         (lambda c: breaking(c, k1=float("inf")), "finite number"),
-        (lambda c: breaking(c, camera_model="THIN_PRISM_FISHEYE"), "not supported yet"),
+        (lambda c: breaking(c, camera_model="FOV"), "not supported yet"),
         (lambda c: breaking(c, is_fisheye=True, k1=-90.0), "fisheye distortion"),
         (lambda c: breaking(c, camera_model="EQUIRECTANGULAR"), "twice as wide as high"),
         (lambda c: breaking(c, w=64, h=64), "same shape"),

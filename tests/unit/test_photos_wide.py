@@ -137,8 +137,8 @@ def test_jpegs_of_360_degree_cameras(tmp_path: Path) -> None:
 
 
 def test_several_panoramas_have_no_common_poses(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png"):
-        save_png(tmp_path / name, panorama(128, 256), WHOLE)
+    for turn, name in enumerate(("a.png", "b.png")):
+        save_png(tmp_path / name, np.roll(panorama(128, 256), 32 * turn, 1), WHOLE)
     save_png(tmp_path / "c.png", panorama(128, 256)[:, :170])
     loaded = load_photos(tmp_path, resolution=98)
     assert len(loaded.views) == 13

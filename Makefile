@@ -8,32 +8,47 @@ LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 
-.PHONY: demo test test-slow test-gpu test-browser test-readers docs dist clean
+.PHONY: demo test check lint test-slow test-gpu test-browser test-readers docs dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.app
 	$(BIN)/da3gs demo --overwrite -o demo.scene
 
+# As many processes run tests side by side; 0: none but pytest's own.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+PARALLEL = $(PYTEST) -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest
+	@$(PARALLEL)
+
+# What to run after each edit: the tools, and the tests that start no process of their own.
+check: lint
+	@$(PARALLEL) -m "not process and not slow and not gpu and not browser" tests/unit tests/project
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
 
 test-slow: $(VENV)/.test
-	@$(BIN)/python -m pytest -m "slow and not gpu and not browser"
+	@$(PYTEST) -m "slow and not gpu and not browser"
 
 # Needs a CUDA device and gsplat's compiler; at most 8 minutes with the benchmark.
 test-gpu: $(VENV)/.test
-	@$(BIN)/python -m pytest -m gpu
+	@$(PYTEST) -m gpu
 	@$(BIN)/python -m benchmarks.gpu
 
 test-browser: $(VENV)/.test
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
-	@$(BIN)/python -m pytest -m browser
+	@$(PYTEST) -m browser
 
 # Programs that others wrote open what we write: splat-transform and Spark (npm), and nerfstudio in 3 GB of its own.
 READERS := tests/readers
 test-readers: $(VENV)/.test $(READERS)/node_modules/.package-lock.json $(READERS)/.nerfstudio/.done
-	@$(BIN)/python -m pytest -m slow $(READERS)
-	@$(BIN)/python -m pytest -m browser tests/browser/test_spark.py
+	@$(PYTEST) -m slow $(READERS)
+	@$(PYTEST) -m browser tests/browser/test_spark.py
 
 $(READERS)/node_modules/.package-lock.json: $(READERS)/package-lock.json
 	cd $(READERS) && npm ci --omit=dev --no-audit --no-fund --ignore-scripts

@@ -74,8 +74,8 @@ def _formula_file(name: str, folder: Path) -> Path:
     """An official checkpoint of true size with formula weights."""
     from safetensors.numpy import save_file
 
-    from benchmarks.parity_fill import filled_weights
     from da3gs.network import named_config
+    from tests.parity.fill import filled_weights
 
     path = folder / f"{name}.safetensors"
     weights = filled_weights(named_config(name), "benchmark")

@@ -111,6 +111,7 @@ def test_reconstruct_looks_at_the_output_first(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.process
 def test_a_disk_that_is_too_small(photos: Path, model: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: writing fails in the middle."""
     words = [sys.executable, "-m", "da3gs", "reconstruct", str(photos), "--model", str(model), "-o", "s", *TINY]
@@ -129,6 +130,7 @@ def test_a_disk_that_is_too_small(photos: Path, model: Path, tmp_path: Path) -> 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.process
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, photos: Path, model: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "da3gs", "reconstruct", str(photos), "--model", str(model), "-o", "s"],
@@ -268,6 +270,7 @@ def test_doctor(capfd: pytest.CaptureFixture[str]) -> None:
     assert all(check["mend"] for check in report["checks"] if check["status"] != "ok")
 
 
+@pytest.mark.process
 def test_view_serves_until_interrupted(scene: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "da3gs", "view", str(scene), "--port", "0", "--no-browser", "--json"],

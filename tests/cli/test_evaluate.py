@@ -141,6 +141,7 @@ def test_a_bomb_in_a_chunk_is_left_out(tmp_path: Path) -> None:
     assert [(left["index"], left["role"]) for left in scene["dropped"]] == [(2, "target")]
 
 
+@pytest.mark.process
 def test_a_run_killed_at_any_moment_goes_on(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     nearest = ("--baseline", "nearest")
@@ -186,6 +187,7 @@ def test_a_scene_file_cut_short_is_computed_again(data: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_run_killed_again_and_again_ends_with_the_same_figures(data: Path, tmp_path: Path) -> None:
     """Killed after 1, 1.4, 1.8 ... seconds, with two workers, until a run is left alone long enough to finish."""
     output, flags = tmp_path / "out", ("--baseline", "depth-warp", "--workers", "2", "--quiet")
@@ -209,6 +211,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_figures(data: Path, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_two_workers_give_the_figures_of_one(data: Path, model: Path, tmp_path: Path) -> None:
     flags = ("--model", str(model))
     assert main(["evaluate", *words(data, tmp_path / "one", *flags, "--quiet")]) == 0
@@ -232,6 +235,7 @@ def jobs_of(data: Path) -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_workers_that_are_killed_are_replaced(data: Path) -> None:
     """The first process is killed while it starts, with its scene in hand; another one does that scene."""
     from da3gs.evaluation.jobs import run_job
@@ -252,6 +256,7 @@ def test_workers_that_are_killed_are_replaced(data: Path) -> None:
         assert abs(record["psnr"] - expected[key]["psnr"]) <= 0.01
 
 
+@pytest.mark.process
 def test_a_scene_that_kills_its_process_every_time_fails_alone(data: Path) -> None:
     killed: list[int] = []
 
@@ -266,6 +271,7 @@ def test_a_scene_that_kills_its_process_every_time_fails_alone(data: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_thousand_scenes(tmp_path: Path) -> None:
     """The bundled model on a thousand scenes, two workers; the page embeds only the worst and best views."""
     import shutil
@@ -305,6 +311,7 @@ sys.exit(code)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fate", ["keep", "lose"])
+@pytest.mark.process
 def test_a_local_ray_cluster_gives_the_same_figures(data: Path, tmp_path: Path, fate: str) -> None:
     """Two nodes on this machine, one of which goes while scenes run; skipped where Ray is not installed."""
     pytest.importorskip("ray", reason="ray is not installed; it comes with the extra cluster")

@@ -25,7 +25,10 @@ from tests.hostile.test_hostile import LINE
 from tests.unit.test_viewer_guard import status
 from tests.unit.test_viewer_uploads import Page
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 SECONDS = 180
 
 

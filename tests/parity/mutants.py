@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import parity_functions, parity_network
 from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.network import (
@@ -36,6 +35,7 @@ from da3gs.network import (
     upstream_api,
 )
 from da3gs.network.config import BackboneConfig
+from tests.parity import functions, network
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[Patch], None]]] = {}
@@ -60,24 +60,24 @@ def everywhere(patch: Patch, owner: object, name: str, value: object) -> None:
     """Replace a function where it is defined and in every module that imported it by name."""
     original = getattr(owner, name)
     modules = (attention, backbone, camera, depth_ray, depth_sky, dpt, gaussian_head, metric, model, nested, ray_pose)
-    for module in (owner, *modules, splats, upstream_api, reference_view, parity_functions, parity_network):
+    for module in (owner, *modules, splats, upstream_api, reference_view, functions, network):
         if getattr(module, name, None) is original:
             patch.setattr(module, name, value)
 
 
 def altered(patch: Patch, alter: Callable[[nn.Module], None]) -> None:
     """Change every network after its weights are filled in."""
-    original = parity_network.filled_model
+    original = network.filled_model
 
     def changed(case: object) -> nn.Module:
-        network = copy.deepcopy(original(case))
+        copied = copy.deepcopy(original(case))
         with torch.no_grad():
-            for part in network.modules():
+            for part in copied.modules():
                 if isinstance(part, model.DepthAnything3):
                     alter(part)
-        return network
+        return copied
 
-    patch.setattr(parity_network, "filled_model", changed)
+    patch.setattr(network, "filled_model", changed)
 
 
 def functional(patch: Patch, module: types.ModuleType, **changes: object) -> None:

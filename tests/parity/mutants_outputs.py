@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import parity_functions
 from da3gs.cameras import Cameras
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.network import camera, metric, nested, ray_pose, splats, upstream_api
 from da3gs.network.config import SplatConfig
 from da3gs.photos import sizing
+from tests.parity import functions
 from tests.parity.mutants import ADAPTER, GIANT, Patch, everywhere, mutant
 
 # Cameras from rays
@@ -251,21 +251,21 @@ def _(patch: Patch) -> None:
 
 @mutant("trajectory: first frame of each later segment kept", "fn_trajectory")
 def _(patch: Patch) -> None:
-    original = parity_functions.upstream_path
+    original = functions.upstream_path
 
     def longer(mode: str, cams: Cameras) -> Cameras:
         path = original(mode, cams)
         return path[[0, *range(len(path))]] if mode == "interpolate" else path
 
-    patch.setattr(parity_functions, "upstream_path", longer)
+    patch.setattr(functions, "upstream_path", longer)
 
 
 @mutant("PLY: opacity stored as it is instead of its logit", "fn_ply")
 def _(patch: Patch) -> None:
-    original = parity_functions.upstream_rows
-    patch.setattr(parity_functions, "upstream_rows", lambda g, d, **o: original(g, d, **{**o, "logit": False}))
+    original = functions.upstream_rows
+    patch.setattr(functions, "upstream_rows", lambda g, d, **o: original(g, d, **{**o, "logit": False}))
 
 
 @mutant("quaternions without the sign rule", "fn_geometry")
 def _(patch: Patch) -> None:
-    everywhere(patch, parity_functions, "matrix_to_quaternion", lambda m: -matrix_to_quaternion(m))
+    everywhere(patch, functions, "matrix_to_quaternion", lambda m: -matrix_to_quaternion(m))

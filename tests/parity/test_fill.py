@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.parity_fill import filled_weights
-from benchmarks.parity_network import case_config
-
-CHECK = Path("../shared/spec/fixtures_public/fill_check.json")
+from tests.parity.fill import filled_weights
+from tests.parity.network import case_config
 
 
 @pytest.mark.parametrize(
@@ -25,10 +24,8 @@ CHECK = Path("../shared/spec/fixtures_public/fill_check.json")
         pytest.param("da3-base", marks=pytest.mark.slow),
     ],
 )
-def test_weights(name: str) -> None:
-    if not CHECK.is_file():
-        pytest.skip("../shared is not here; the golden cases need the same weights")
-    expected = json.loads(CHECK.read_text())[name]
+def test_weights(name: str, test_data: Callable[[str], Path]) -> None:
+    expected = json.loads(test_data("spec/fixtures_public/fill_check.json").read_text())[name]
     weights = filled_weights(case_config(name, expected["overrides"]), "public-1")
     assert {n: list(w.shape) for n, w in weights.items()} == {n: v[0] for n, v in expected["parameters"].items()}
     digest = hashlib.sha256()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.parity import main, verdicts
-from benchmarks.parity_cases import Case, CaseError, judged, load_case, with_ties
-from benchmarks.parity_fill import fill
-from benchmarks.parity_network import case_config
-from benchmarks.parity_trace import intermediate_values
 from da3gs.checkpoints.convert import empty_model
 from da3gs.network import ModelConfig, named_config
+from tests.parity.cases import Case, CaseError, judged, load_case, with_ties
+from tests.parity.command import main, verdicts
+from tests.parity.fill import fill
+from tests.parity.network import case_config
+from tests.parity.trace import intermediate_values
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.npz"))
-SHARED = Path("../shared/spec/fixtures_public")
 OTHERS = [
     "api_minigiant_v3_posed",
     "api_small_v10_posed",
@@ -62,10 +62,8 @@ def test_golden(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_shared(name: str) -> None:
-    if not SHARED.is_dir():
-        pytest.skip("../shared is not here; the golden cases cover the same ground")
-    assert_holds(SHARED / f"{name}.npz")
+def test_shared(name: str, test_data: Callable[[str], Path]) -> None:
+    assert_holds(test_data(f"spec/fixtures_public/{name}.npz"))
 
 
 @pytest.fixture
@@ -151,11 +149,9 @@ def test_exit_status(tmp_path: Path, small_case: Case, capsys: pytest.CaptureFix
     assert "1 of 2 files hold" in out
 
 
-def test_values_on_the_way_agree_too() -> None:
+def test_values_on_the_way_agree_too(test_data: Callable[[str], Path]) -> None:
     for name, least in (("small_v2_posed_all", 24), ("minigiant_v2_all", 60), ("minimono_v1_all", 30), ("small_v5", 4)):
-        if not SHARED.is_dir():
-            pytest.skip("../shared is not here, and the golden cases hold no intermediate values")
-        case = load_case(SHARED / f"{name}.npz")
+        case = load_case(test_data(f"spec/fixtures_public/{name}.npz"))
         values = intermediate_values(case)
         found = [v for v in judged(case, values, group="mid") if v.array.removeprefix("mid/") in values]
         assert len(found) >= least

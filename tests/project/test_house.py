@@ -37,6 +37,7 @@ def tool(*command: str) -> subprocess.CompletedProcess[str]:
     [("ruff", "check", "--quiet"), ("ruff", "format", "--check", "--quiet"), ("lint-imports",), ("mypy",)],
     ids=" ".join,
 )
+@pytest.mark.process
 def test_tools_have_nothing_to_say(command: tuple[str, ...]) -> None:
     done = tool(*command)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -143,6 +144,7 @@ def test_every_module_imports_and_hides_no_public_name() -> None:
         assert value.__doc__, f"da3gs.{name} has no docstring"
 
 
+@pytest.mark.process
 def test_import_is_light() -> None:
     code = "import sys, da3gs; print([m for m in ('torch', 'numba', 'numpy', 'viser') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

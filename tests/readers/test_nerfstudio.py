@@ -13,7 +13,7 @@ import pytest
 from da3gs.nerfstudio_plugin import posed_folder
 from tests.small_scene import small_scene_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 HERE = Path(__file__).parent
 PYTHON = Path(os.environ.get("DA3GS_NERFSTUDIO", HERE / ".nerfstudio")) / "bin" / "python"

@@ -17,7 +17,7 @@ from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.export import export
 from tests.small_scene import small_gaussians, small_scene_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 TOOL = Path(__file__).parent / "node_modules" / ".bin" / "splat-transform"
 COUNT = 5000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,6 @@ from da3gs.network.config import (
     config_to_dict,
 )
 
-MANIFESTS = Path("../shared/spec")
 OFFICIAL = [name for name in CONFIGS if not name.startswith("da3gs-")]
 
 
@@ -75,10 +75,8 @@ def official_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_names_and_shapes_are_the_official_ones(name: str) -> None:
-    manifest = MANIFESTS / f"manifest_{name}.json"
-    if not manifest.is_file():
-        pytest.skip("../shared is not here")
+def test_names_and_shapes_are_the_official_ones(name: str, test_data: Callable[[str], Path]) -> None:
+    manifest = test_data(f"spec/manifest_{name}.json")
     listed = {k.removeprefix("model."): tuple(v) for k, v in json.loads(manifest.read_text()).items()}
     assert upstream_shapes(CONFIGS[name]) == listed
     for upstream, shape in listed.items():

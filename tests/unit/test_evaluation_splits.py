@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,15 @@ from da3gs.evaluation.published_geometry import beside_geometry
 from da3gs.evaluation.splits import farthest_views, load_split, parse_split, rule_frames
 from da3gs.evaluation.statistics import confidence_interval, sign_flip_probability, student_quantile
 
-SHARED = Path(__file__).parents[3] / "shared" / "splits"
-
 
 def write(path: Path, value: object) -> Path:
     path.write_text(json.dumps(value))
     return path
 
 
-def test_every_published_split_is_read_and_recognised() -> None:
-    if not SHARED.is_dir():
-        pytest.skip("no shared folder with published splits beside the repository")
+def test_every_published_split_is_read_and_recognised(test_data: Callable[[str], Path]) -> None:
     found = {}
-    for path in sorted(SHARED.glob("*.json")):
+    for path in sorted(test_data("splits").glob("*.json")):
         split = load_split(path)
         assert len(split.scenes) == 140
         found[split.digest[:16]] = split
@@ -156,12 +153,10 @@ OURS = {
 }
 
 
-def test_printed_numbers_name_every_difference() -> None:
+def test_printed_numbers_name_every_difference(test_data: Callable[[str], Path]) -> None:
     elsewhere = beside("da3-12", **OURS)
     assert [row["differences"] for row in elsewhere] == [["scenes of DL3DV-Benchmark, ours others"]] * 7
-    file = SHARED / "zipsplat_dl3dv_ctx_6v_tgt_8v.json"
-    if not file.is_file():
-        pytest.skip("needs ../shared/splits, which tells the scenes of DL3DV-Benchmark")
+    file = test_data("splits/zipsplat_dl3dv_ctx_6v_tgt_8v.json")  # it tells the scenes of DL3DV-Benchmark
     benchmark = {"scenes": [scene.name for scene in load_split(file).scenes]}
     same = beside("da3-12", **OURS | benchmark)
     assert [row["differences"] for row in same] == [[]] * 7

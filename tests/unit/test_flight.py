@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from da3gs.pipeline.camera_trajectory import Guard, named_flight
 from da3gs.rendering import render
 from da3gs.rendering.trajectories import home_of
 
-DATA = Path(__file__).parents[3] / "shared/data"
 SMOOTH = ["wander", "spiral", "orbit", "ellipse", "interpolate"]
 CLOSED = SMOOTH[:-1]
 
@@ -178,15 +178,14 @@ def test_room_ignores_a_speck_in_the_air() -> None:
     assert not guard.free(torch.tensor([[0.0, 0, 0], [0, 0, 8.0]])), "jumping over the wall is flying through it"
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("scene", ["desk", "banana", "buddha", "berlin"])
-def test_flights_among_real_photos(scene: str, name: str) -> None:
+def test_flights_among_real_photos(scene: str, name: str, test_data: Callable[[str], Path]) -> None:
     """Cameras of the shared data: smooth, upright to the photos, near where one was taken, looking as one did."""
     from da3gs.formats.camera_paths import load_camera_path
     from da3gs.rendering import camera_path
 
-    photos = load_camera_path(DATA / scene).cameras().to(dtype=torch.float32)
+    photos = load_camera_path(test_data(f"data/{scene}")).cameras().to(dtype=torch.float32)
     path = camera_path(name, photos, frames=240)
     up = torch.nn.functional.normalize(-photos.world_to_cam[:, 1, :3].mean(0), dim=0)
     least = float((-photos.world_to_cam[:, 1, :3] @ up).min())

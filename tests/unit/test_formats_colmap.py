@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +23,6 @@ from da3gs.formats.colmap import (
     save_colmap,
 )
 from da3gs.geometry.rotations import quaternion_to_matrix
-
-DESK = Path(__file__).parents[2] / "../shared/data/desk"
 
 
 def made_model(seed: int = 0) -> ColmapModel:
@@ -124,13 +121,12 @@ def test_we_read_what_pycolmap_writes(tmp_path, binary):
     np.testing.assert_allclose(back.points.positions[order], model.points.positions, atol=1e-12)
 
 
-def test_text_and_binary_of_the_desk_agree():
-    if not DESK.exists():
-        pytest.skip("../shared/data is not here")
+def test_text_and_binary_of_the_desk_agree(test_data):
     from da3gs.formats import _colmap_binary, _colmap_text
 
-    folder = find_colmap(DESK)
-    assert folder == DESK / "sparse" / "0"
+    desk = test_data("data/desk")
+    folder = find_colmap(desk)
+    assert folder == desk / "sparse" / "0"
     binary = {i.name: i for i in _colmap_binary.read_images(folder / "images.bin")}
     text = {i.name: i for i in _colmap_text.read_images(folder / "images.txt")}
     assert len(binary) == 28

@@ -15,7 +15,6 @@ from da3gs.formats.video import container_of, frame_at, frames_at, open_video, s
 from da3gs.photos import load_photos
 from tests.unit.pictures import textured
 
-VIDEO = Path(__file__).parents[2] / "../shared/data/video/robot_unitree.mp4"
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128), (200, 150, 100), (0, 0, 0)]
 
 
@@ -338,9 +337,7 @@ def test_frames_by_their_time(tmp_path):
         frame_at(path, 10**9)
 
 
-def test_the_shared_video():
-    if not VIDEO.exists():
-        pytest.skip("../shared/data is not here")
-    loaded = load_photos(VIDEO)
+def test_the_shared_video(test_data):
+    loaded = load_photos(test_data("data/video/robot_unitree.mp4"))
     assert loaded.views.images.shape == (7, 3, 280, 504)  # 3.5 s at 2 a second
     assert all(n.startswith("frame_000") for n in loaded.views.names)

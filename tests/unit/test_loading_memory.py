@@ -70,6 +70,7 @@ def loaded(path: Path, dtype: str) -> dict[str, float]:
         pytest.param("da3-large", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.process
 def test_resident_memory_while_loading(name: str, tmp_path: Path) -> None:
     """Mapped weights are resident once; what is converted is there once, and one tensor twice.
 

@@ -118,6 +118,7 @@ def tiny() -> DepthAnything3:
         pytest.param("da3-base", 2, 392, 504, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.process
 def test_the_dry_run_foretells_peak_memory(name: str, views: int, width: int, height: int, tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", views, width, height)
     model = name if name == "da3gs-nano" else str(random_file(name, tmp_path))
@@ -236,6 +237,7 @@ def test_what_fits_names_fewer_views_or_a_smaller_size(tiny: DepthAnything3, mon
 
 
 @needs_proc
+@pytest.mark.process
 def test_kept_memory_is_used_again() -> None:
     kept, usual = json.loads(child(KEPT))
     assert kept < 100 < usual
@@ -243,6 +245,7 @@ def test_kept_memory_is_used_again() -> None:
 
 @needs_proc
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_limited_address_space_ends_in_one_line(tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", 12, 504, 336)
     said = child(LIMITED, source, 120_000_000)

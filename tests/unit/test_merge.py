@@ -1,11 +1,13 @@
 """Fewer splats for the same picture."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from da3gs.errors import InputError
+from da3gs.formats.ply import save_ply
 from da3gs.optimisation.budget import check_budget, merge, splats_in
 from da3gs.optimisation.distillation import polished
 from da3gs.prediction import Placed
@@ -14,6 +16,7 @@ from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.splats.from_prediction import Assembled, assemble
 from da3gs.splats.merging import thinned
 from da3gs.views import Views
+from tests.small_scene import small_gaussians
 from tests.unit.plane_scene import plane_scene
 
 
@@ -104,4 +107,11 @@ def test_budgets_that_mean_nothing_are_refused():
     for budget, size in ((0, None), (None, 0.0), (None, float("nan")), (5, 1.0)):
         with pytest.raises(InputError, match="--"):
             check_budget(budget, size)
-    assert splats_in(1.0, 1) * 68 <= 1e6
+
+
+@pytest.mark.parametrize("bands", [1, 4, 9])
+def test_a_file_of_as_many_splats_as_fit_is_as_large_as_allowed(tmp_path: Path, bands: int) -> None:
+    megabytes = 0.05
+    save_ply(small_gaussians(splats_in(megabytes, bands), bands), tmp_path / "full.ply")
+    size = (tmp_path / "full.ply").stat().st_size
+    assert 0.05e6 - 4096 - 4 * (14 + 3 * bands) < size <= 0.05e6

@@ -231,6 +231,7 @@ def test_models_that_differ_in_nothing_but_weights_are_told_by_name(tmp_path: Pa
         guessed_config(shapes, tmp_path / "model.safetensors")
 
 
+@pytest.mark.process
 def test_the_list_needs_no_torch() -> None:
     code = "import sys; from da3gs.cli import main; main(['models']); print('torch' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from da3gs.photos.dl3dv import open_dl3dv
 from tests.unit.pictures import posed_folder, rotation, textured
 
 KEY = "95c43ebc897c0aceefd38d4c77118733de9e09fbcb0eb412202496f272115de0"
-DATA = Path(__file__).parents[2] / "../shared/data/dl3dv_layout"
 
 
 def encoded(picture: np.ndarray) -> torch.Tensor:
@@ -205,10 +203,8 @@ def test_paths_that_lead_out_are_refused(tmp_path):
         open_dl3dv(tmp_path / "root")["scene"]
 
 
-def test_shared_layout():
-    if not DATA.exists():
-        pytest.skip("../shared/data is not here")
-    scene = open_dl3dv(DATA)[KEY]
+def test_shared_layout(test_data):
+    scene = open_dl3dv(test_data("data/dl3dv_layout"))[KEY]
     picture = scene.picture(5)
     assert picture.ndim == 3
     assert scene.pixel_intrinsics(5, *picture.shape[:2])[0, 0] == pytest.approx(

@@ -23,14 +23,6 @@ from da3gs.photos.picking import covering, evenly
 from da3gs.photos.undistort import distorted, undistorted, undistorted_intrinsics
 from tests.unit.pictures import posed_folder, save, textured
 
-DATA = Path(__file__).parents[2] / "../shared/data"
-
-
-def shared(name: str) -> Path:
-    if not DATA.exists():
-        pytest.skip("../shared/data is not here")
-    return DATA / name
-
 
 def test_a_folder(tmp_path):
     for name in ("10.png", "9.png", "1.jpg"):
@@ -340,11 +332,11 @@ def test_names():
     assert len(shown("x" * 500)) <= 120
 
 
-def test_shared_photos_without_poses():
-    loaded = load_photos(shared("banana_raw_unposed"))
+def test_shared_photos_without_poses(test_data):
+    loaded = load_photos(test_data("data/banana_raw_unposed"))
     assert loaded.views.images.shape == (4, 3, 336, 504)
     # 60 mm: SfM of the same camera (SOURCES.md, banana) found 1750 px at 1008, 875 at 504; EXIF is rounded
     assert loaded.views.intrinsics is not None
     assert float(loaded.views.intrinsics[0, 0, 0]) == pytest.approx(875, rel=0.05)
-    mixed = [shared("lund_unposed/01.jpg"), shared("soh_unposed/000.png")]
+    mixed = [test_data("data/lund_unposed/01.jpg"), test_data("data/soh_unposed/000.png")]
     assert load_views(mixed).sizes == [(378, 504), (280, 504)]

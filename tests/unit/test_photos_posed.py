@@ -19,14 +19,7 @@ from da3gs.formats.transforms import load_transforms, save_transforms, transform
 from da3gs.photos import load_photos
 from tests.unit.pictures import posed_folder, rotation, save, textured
 
-DATA = Path(__file__).parents[2] / "../shared/data"
 SETS = ["banana", "berlin", "buddha", "desk"]
-
-
-def shared(name: str) -> Path:
-    if not DATA.exists():
-        pytest.skip("../shared/data is not here")
-    return DATA / name
 
 
 def rewritten(folder: Path, content: dict) -> Path:
@@ -317,9 +310,9 @@ def test_colmap_paths_stay_inside(tmp_path):
         save_colmap(model, folder / "sparse/0")
 
 
-def test_desk_cameras_agree_between_its_two_forms():
-    ours = load_photos(shared("desk"), views=6, resolution=252)
-    theirs = load_photos(shared("desk") / "sparse/0", views=6, resolution=252)
+def test_desk_cameras_agree_between_its_two_forms(test_data):
+    ours = load_photos(test_data("data/desk"), views=6, resolution=252)
+    theirs = load_photos(test_data("data/desk") / "sparse/0", views=6, resolution=252)
     assert (ours.kind, theirs.kind) == ("transforms", "colmap")
     assert ours.views.names == theirs.views.names
     assert ours.views.cameras is not None
@@ -329,9 +322,9 @@ def test_desk_cameras_agree_between_its_two_forms():
     assert torch.equal(ours.views.images, theirs.views.images)
 
 
-def test_points_of_the_desk_land_on_the_same_colours():
+def test_points_of_the_desk_land_on_the_same_colours(test_data):
     """Points carry the mean colour of the pixels that show them: projected into the views they must find it again."""
-    loaded = load_photos(shared("desk") / "sparse/0")
+    loaded = load_photos(test_data("data/desk") / "sparse/0")
     cameras, points = loaded.views.cameras, loaded.points
     assert cameras is not None
     assert points is not None
@@ -351,14 +344,14 @@ def test_points_of_the_desk_land_on_the_same_colours():
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_shared_posed_sets(name):
-    loaded = load_photos(shared(name), views=3)
+def test_shared_posed_sets(name, test_data):
+    loaded = load_photos(test_data(f"data/{name}"), views=3)
     assert loaded.views.cameras is not None
     assert len(loaded.views) == 3
     assert all(p.focal_source == "given" for p in loaded.photos)
 
 
-def test_shared_dl3dv_layout():
-    loaded = load_photos(shared("dl3dv_layout"), views=2)
+def test_shared_dl3dv_layout(test_data):
+    loaded = load_photos(test_data("data/dl3dv_layout"), views=2)
     assert loaded.kind == "dl3dv"
     assert loaded.photos[0].original_intrinsics[0, 0] == pytest.approx(829.217, abs=0.01)  # a quarter of 3316.87

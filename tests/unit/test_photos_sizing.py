@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,19 +10,11 @@ import pytest
 from da3gs.errors import InputError
 from da3gs.photos.sizing import METHODS, PATCH, batch_cropped, sized, sized_mask, sizing_steps
 
-FIXTURE = Path(__file__).parents[2] / "../shared/spec/fixtures_public/preprocess.npz"
-
-
-def load_fixture() -> dict[str, np.ndarray]:
-    if not FIXTURE.exists():
-        pytest.skip("../shared/spec/fixtures_public is not here")
-    with np.load(FIXTURE, allow_pickle=False) as file:
-        return dict(file)
-
 
 @pytest.mark.parametrize("method", METHODS)
-def test_official_preprocessing(method):
-    fixture = load_fixture()
+def test_official_preprocessing(method, test_data):
+    with np.load(test_data("spec/fixtures_public/preprocess.npz"), allow_pickle=False) as file:
+        fixture = dict(file)
     meta = json.loads(str(fixture["meta"]))
     for batch, members in json.loads(str(fixture["in/batches"])).items():
         images, cameras = [], []

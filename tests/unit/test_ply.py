@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gsply
@@ -20,8 +20,6 @@ from da3gs.formats import format_of_content, load_gaussians, save_gaussians
 from da3gs.formats.ply import load_ply, ply_comments, property_names, save_ply
 from da3gs.formats.upstream_ply import save_upstream_ply, upstream_rows
 from da3gs.gaussians import Gaussians
-
-FIXTURE = Path("../shared/spec/fixtures_public/fn_ply.npz")
 
 
 @pytest.fixture
@@ -254,10 +252,9 @@ UPSTREAM = {
 }
 
 
-@pytest.mark.skipif(not FIXTURE.exists(), reason="needs ../shared/spec")
 @pytest.mark.parametrize("name", UPSTREAM)
-def test_the_official_form(tmp_path: Path, name: str) -> None:
-    data = np.load(FIXTURE)
+def test_the_official_form(tmp_path: Path, name: str, test_data: Callable[[str], Path]) -> None:
+    data = np.load(test_data("spec/fixtures_public/fn_ply.npz"))
     tensor = lambda key: torch.from_numpy(data[f"in/{key}"])[0]  # noqa: E731
     splats = Gaussians(
         means=tensor("means"),

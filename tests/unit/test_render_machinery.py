@@ -48,18 +48,16 @@ def test_a_compilation_is_announced(
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_work_is_shared_and_done_once(workers: int) -> None:
-    lock, left, done = threading.Lock(), list(range(100)), []
+def test_work_runs_on_as_many_threads_at_once(workers: int) -> None:
+    meeting, threads = threading.Barrier(workers), set()
 
     def work() -> None:
-        while True:
-            with lock:
-                if not left:
-                    return
-                done.append(left.pop())
+        threads.add(threading.get_ident())
+        meeting.wait(timeout=60)  # passes only when all have come, each from a thread of its own
 
     _jit.run_parallel(work, workers)
-    assert sorted(done) == list(range(100))
+    assert len(threads) == workers
+    assert threading.get_ident() in threads
 
 
 def test_an_error_in_any_thread_comes_out() -> None:

@@ -15,8 +15,6 @@ from da3gs.pipeline.settings import Settings
 from da3gs.poses.pose_alignment import pose_residual
 from da3gs.poses.structure_from_motion import structure_from_motion
 
-DATA = Path("../shared/data")
-
 
 def noise_photos(folder: Path, count: int, size: tuple[int, int] = (120, 160)) -> Path:
     folder.mkdir()
@@ -72,13 +70,12 @@ def test_found_cameras_become_given_ones(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_cameras_of_the_desk_are_found():
-    if not (DATA / "desk").is_dir():
-        pytest.skip("needs ../shared/data/desk")
-    names = sorted((DATA / "desk" / "images").iterdir())[::4]
+def test_the_cameras_of_the_desk_are_found(test_data):
+    desk = test_data("data/desk")
+    names = sorted((desk / "images").iterdir())[::4]
     photos = load_photos(names, resolution=252)
     found = structure_from_motion(photos, resolution=252, views=len(names))
-    known = load_photos(DATA / "desk" / "transforms.json", resolution=252).views
+    known = load_photos(desk / "transforms.json", resolution=252).views
     assert known.cameras is not None
     assert found.views.cameras is not None
     index = [known.names.index(name) for name in found.views.names]

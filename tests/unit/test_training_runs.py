@@ -78,6 +78,7 @@ def wait_for_steps(run: Path, steps: int, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
     """kill -9 in the middle of a step or of a write; --resume; every tensor bit for bit."""
     config = str(config_file(tmp_path, 8))
@@ -97,6 +98,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_two_processes_share_gradients_or_weights(tmp_path):
     """DDP and FSDP2 with gloo: the same losses; what they leave is an ordinary checkpoint, for one process too."""
     config = str(config_file(tmp_path, 3))
@@ -119,6 +121,7 @@ def test_two_processes_share_gradients_or_weights(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_lost_process_ends_the_run_with_a_line(tmp_path):
     """One of two processes is killed: the other says so in one line; the checkpoint is whole and --resume goes on."""
     config, run = str(config_file(tmp_path, 500)), tmp_path / "run"
@@ -175,8 +178,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 def test_an_official_checkpoint_starts_a_run(tmp_path):
     """Issue 6: a folder in the official layout, with weights by formula, and one step on from there."""
-    from benchmarks.parity_fill import filled_weights
     from da3gs.network.config import named_config
+    from tests.parity.fill import filled_weights
 
     folder = tmp_path / "DA3-SMALL"
     folder.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from da3gs.geometry.projection import rigid_inverse
 from da3gs.rendering.trajectories import camera_path, focus_of
 from da3gs.rendering.upstream_trajectories import UpstreamMode, interpolated_poses, stabilised, upstream_path
 
-FIXTURE = Path(__file__).parents[3] / "shared/spec/fixtures_public/fn_trajectory.npz"
 OWN = ["wander", "orbit", "spiral", "ellipse", "interpolate"]
 FOCUS = torch.tensor([0.5, 0.2, 6.0])
 
@@ -134,12 +134,11 @@ def _close(value: Tensor, expected: np.ndarray, bound: dict[str, float]) -> bool
     return bool(np.abs(error).max() <= bound["abs"] and np.sqrt((error**2).mean()) <= bound["rms"])
 
 
-@pytest.mark.skipif(not FIXTURE.exists(), reason="needs ../shared/spec/fixtures_public")
 @pytest.mark.parametrize("length", ["long", "short"])
 @pytest.mark.parametrize("mode", UpstreamMode.__args__)
-def test_official_modes(length: str, mode: str) -> None:
+def test_official_modes(length: str, mode: str, test_data: Callable[[str], Path]) -> None:
     """To the fixture's own tolerance: twenty times the difference between its float32 and its float64 run."""
-    with np.load(FIXTURE) as data:
+    with np.load(test_data("spec/fixtures_public/fn_trajectory.npz")) as data:
         if f"out/{length}/{mode}/extrinsics" not in data.files:
             pytest.skip("the fixture has no such case")
         height, width = data["in/image_hw"].tolist()

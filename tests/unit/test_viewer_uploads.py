@@ -287,6 +287,7 @@ def test_a_video_that_is_too_long(tmp_path: Path) -> None:
     check_video(tmp_path / "no.mp4", 1.0)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_real_process(tmp_path: Path) -> None:
     """Bad input is one line, a job is cancelled with its process, and nothing is left."""

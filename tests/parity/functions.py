@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.parity_cases import Case, CaseError, batches
-from benchmarks.parity_network import splat_outputs
 from da3gs.cameras import Cameras
 from da3gs.formats.upstream_ply import upstream_rows
 from da3gs.gaussians import Gaussians
@@ -28,6 +26,8 @@ from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.network.upstream_api import robust_similarity
 from da3gs.photos.sizing import batch_cropped, sized
 from da3gs.rendering.upstream_trajectories import interpolated_poses, stabilised, upstream_path
+from tests.parity.cases import Case, CaseError, batches
+from tests.parity.network import splat_outputs
 
 Outputs = dict[str, Any]
 _FAR = 100  # the nested cases put their scene so many times farther away to reach the ceiling of 200 m

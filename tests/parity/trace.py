@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.parity_cases import Case
-from benchmarks.parity_network import case_cameras, case_images, filled_model
 from da3gs.checkpoints.convert import to_our_name
 from da3gs.network import attention
 from da3gs.network.model import DepthAnything3
 from da3gs.network.nested import NestedDepthAnything3
 from da3gs.network.raw import RawOutputs
 from da3gs.network.reference_view import reordered
+from tests.parity.cases import Case
+from tests.parity.network import case_cameras, case_images, filled_model
 
 _INNER = ("weight", "0.weight", "out_conv.weight")
 """What completes the official name of a module to one of its parameters."""

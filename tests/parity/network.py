@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.parity_cases import Case, CaseError
-from benchmarks.parity_fill import fill
 from da3gs.cameras import Cameras
 from da3gs.checkpoints.convert import empty_model
 from da3gs.gaussians import Gaussians
@@ -32,6 +30,8 @@ from da3gs.network.raw import RawOutputs
 from da3gs.network.upstream_api import uint8_images, upstream_feature_order, with_given_cameras
 from da3gs.photos.sizing import batch_cropped, sized
 from da3gs.prediction import Prediction
+from tests.parity.cases import Case, CaseError
+from tests.parity.fill import fill
 
 Outputs = dict[str, Any]
 _FEED_FORWARD: dict[str, FeedForwardKind] = {"mlp": "mlp", "swiglu": "swiglu", "swiglufused": "swiglu"}

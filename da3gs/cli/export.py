@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import DRAWING, Command, DrawingOptions, Frame, Switch, option
+from da3gs.cli._parse import DRAWING, Command, DrawingOptions, FileFrame, Frame, Switch, option
 from da3gs.cli._session import Session
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def test_every_module_gives_cases() -> None:
     assert {name.partition("-")[0] for name in CASES} == modules
 
 
-@pytest.mark.parametrize("name", short_and_slow())
+@pytest.mark.parametrize("name", list(short_and_slow()))
 def test_hostile(name: str, warm: WarmRunner, tmp_path: Path) -> None:
     case = CASES[name]
     arguments, place = prepared(case, tmp_path)

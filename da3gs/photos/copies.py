@@ -69,12 +69,12 @@ def _pixels(header: Header) -> int:
     return header.height * header.width
 
 
-def _worth(photo: tuple[Candidate, Header]) -> tuple[int, bool, int, int, int]:
-    """The best version comes first: most pixels, no link, a name that is no copy's, an EXIF, most bytes."""
+def _worth(photo: tuple[Candidate, Header]) -> tuple[int, bool, int, int, int, int]:
+    """The best version comes first: most pixels, no link, a name that is no copy's, an EXIF, most bytes, the first."""
     candidate, header = photo
     path = candidate.path
     told = -(header.focal is not None)
-    return (-_pixels(header), path.is_symlink(), len(path.stem), told, -path.stat().st_size)
+    return (-_pixels(header), path.is_symlink(), len(path.stem), told, -path.stat().st_size, candidate.index)
 
 
 def _same_bytes(photos: Sequence[tuple[Candidate, Header]]) -> list[list[tuple[Candidate, Header]]]:

@@ -39,7 +39,7 @@ def _link(root: Path, written: str) -> str:
     for part in PurePosixPath(written).parts:
         place = place / part
         if place.is_symlink() and not stays_inside(place, root):
-            return f" by the link {shown(part)} (to {shown(os.readlink(place))})"
+            return f" by the link {shown(part)} (to {shown(PurePosixPath(os.readlink(place)).name)})"
     return ""
 
 

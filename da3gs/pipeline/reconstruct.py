@@ -183,6 +183,8 @@ def _photos(
             split=settings.split,
             progress=progress,
         )
+    if len(photos.views) > 1:
+        split_holdout(settings.holdout, photos.views.names)  # refused before cameras are searched for
     with watch("cameras"):
         photos = with_cameras(photos, ready, settings, progress)
     if settings.upstream:

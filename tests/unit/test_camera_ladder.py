@@ -125,7 +125,7 @@ def test_turning_on_the_spot_becomes_a_sphere(tmp_path: Path) -> None:
 def test_photos_without_cameras_become_a_scene_of_one(corner: list[np.ndarray], tmp_path: Path, kind: str) -> None:
     white = np.full((*SIZE, 3), 250, np.uint8)
     pictures, reason = {
-        "the same twice": ([corner[0], corner[0]], "the same view"),
+        "the same twice": ([corner[0], corner[0]], "is a copy of another photo"),
         "white walls": ([white, white - 3], "nothing ties it"),
         "nothing in common": ([corner[0], photographed(corner_cameras(EYES[:1]), seed=9)[0]], "nothing ties it"),
         "a single one": ([corner[0]], ""),

@@ -221,7 +221,7 @@ def test_memory_that_runs_out_twice_is_one_clear_line(
     with pytest.raises(
         BackendError, match=r"out of memory with 2 views of 84x56: about .* GB are needed.*; "
     ) as caught:
-        reconstruct(photos(tmp_path / "photos", 2, 84, 56), model=tiny, resolution=84)
+        reconstruct(photos(tmp_path / "photos", 2, 84, 56), model=tiny, resolution=84, poses="predicted")
     assert calls == [8, 1]
     assert "\n" not in str(caught.value)
     assert caught.value.__context__ is None  # nothing of the failed attempts is held

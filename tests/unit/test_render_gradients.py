@@ -248,7 +248,7 @@ def test_contributions_are_the_gradients_by_a_channel_of_ones(antialias: bool) -
     with torch.inference_mode():
         cameras = camera.map(lambda t: t[None].clone())
         shares = contributions(gaussians, cameras, pixel_weights=weights[None], antialias=antialias)
-        expected = _from_gradients(gaussians, camera, weights, antialias)
+        expected = _from_gradients(gaussians, camera, weights, "cpu", antialias)
     assert expected.max() > 1
     torch.testing.assert_close(shares, expected, rtol=1e-4, atol=1e-4)
     before = torch.get_num_threads()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 class Cleaning:
     """Bounds that splats have to keep."""
 
-    min_opacity: Annotated[float | None, option("A", hint="")] = None
+    min_opacity: Annotated[Optional[float], option("A", hint="")] = None
     """Drop splats below this opacity, 0 to 1."""
-    min_confidence: Annotated[float | None, option("C", hint="")] = None
+    min_confidence: Annotated[Optional[float], option("C", hint="")] = None
     """Drop splats below this confidence of the model."""
-    edge: Annotated[float | None, option("E", hint="")] = None
+    edge: Annotated[Optional[float], option("E", hint="")] = None
     """Drop splats where depth jumps by more than this share."""
-    max_size: Annotated[float | None, option("S", hint="")] = None
+    max_size: Annotated[Optional[float], option("S", hint="")] = None
     """Drop splats larger than this (standard deviation, in the scene's unit)."""
-    outliers: Annotated[int | None, option("N", hint="")] = None
+    outliers: Annotated[Optional[int], option("N", hint="")] = None
     """Drop splats with fewer than N others around them."""
-    crop: Annotated[str | None, option("BOX", hint="")] = None
+    crop: Annotated[Optional[str], option("BOX", hint="")] = None
     """Keep what lies in the box x0,y0,z0,x1,y1,z1; write --crop=BOX where it begins with a minus."""
-    photos: Annotated[str | None, option("NAME,...", hint="")] = None
+    photos: Annotated[Optional[str], option("NAME,...", hint="")] = None
     """Keep only splats of these photos (names or positions), and those merged from several."""
 
     def limits(self, names: Sequence[str] | None) -> Limits | None:

@@ -10,7 +10,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Optional, TypeVar
 
 import tyro
 
@@ -32,7 +32,7 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
 """Axes by the program that has them."""
 
-FileFrame = Annotated[Frame | None, option("FRAME", hint="(default: what the file says, else its format's)")]
+FileFrame = Annotated[Optional[Frame], option("FRAME", hint="(default: what the file says, else its format's)")]
 """Axes of the numbers of a splat file."""
 
 
@@ -64,7 +64,7 @@ class Computing(Common):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    threads: Annotated[int | None, option("N", hint="(default: all cores)")] = None
+    threads: Annotated[Optional[int], option("N", hint="(default: all cores)")] = None
     """Processor threads to use."""
 
     def check(self) -> None:
@@ -97,7 +97,7 @@ class Drawing(Computing):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Seeded(Common):
-    seed: Annotated[int | None, option("N", hint="(default: 0)")] = None
+    seed: Annotated[Optional[int], option("N", hint="(default: 0)")] = None
     """Seed of everything random."""
 
     def check(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from tyro.conf import Positional
 
@@ -24,9 +24,9 @@ class Check(Command):
 
     source: Annotated[Positional[str], option("SCENE|FILE", hint="")]
     """A scene folder, or a splat file."""
-    against: Annotated[str | None, option("SCENE", hint="")] = None
+    against: Annotated[Optional[str], option("SCENE", hint="")] = None
     """The scene to compare a bare file with."""
-    min_psnr: Annotated[float | None, option("DB", hint="(default: 60 for .ply, 45 for other formats)")] = None
+    min_psnr: Annotated[Optional[float], option("DB", hint="(default: 60 for .ply, 45 for other formats)")] = None
     """The bound."""
     frame: FileFrame = None
     """The axes of the file's numbers: opencv, opengl, colmap or supersplat."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, option
 from da3gs.cli._session import Session
@@ -27,7 +27,7 @@ class Demo(Command):
     says how far from them the found ones are. Needs no network and no GPU.
     """
 
-    output: Annotated[str | None, option("SCENE", "-o", hint="(default: ./demo.scene, numbered when taken)")] = None
+    output: Annotated[Optional[str], option("SCENE", "-o", hint="(default: ./demo.scene, numbered when taken)")] = None
     """The scene folder to write; the video goes beside it."""
     overwrite: Switch = False
     """Replace an earlier demo."""

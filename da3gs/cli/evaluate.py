@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -32,40 +32,40 @@ class Evaluate(Command):
     model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
     """A name of `da3gs models`, a file, or an official checkpoint folder; auto: the best on this machine that allows
     commercial use."""
-    baseline: Annotated[str | None, option("NAME", hint="")] = None
+    baseline: Annotated[Optional[str], option("NAME", hint="")] = None
     """In place of the model's splats: nearest, constant-depth, depth-warp, splats:DIR (splat files by anyone, NAME.ply
     in the data set's world), renders:DIR (pictures by anyone, NAME/render_00012.png)."""
     poses: Literal["auto", "given", "predicted"] = "auto"
     """Whether the context cameras are given to the model; auto: where the data have them."""
     align_targets: Switch = False
     """Move each target camera until it fits the target photo, as pose-free papers do; a column of its own."""
-    scenes: Annotated[str | None, option("NAME,...", hint="(default: all)")] = None
+    scenes: Annotated[Optional[str], option("NAME,...", hint="(default: all)")] = None
     """Only these scenes."""
-    context: Annotated[int | None, option("N", hint="")] = None
+    context: Annotated[Optional[int], option("N", hint="")] = None
     """How many context views, where the split leaves a choice."""
-    size: Annotated[str | None, option("HxW", hint="(default: the split's, or the model's)")] = None
+    size: Annotated[Optional[str], option("HxW", hint="(default: the split's, or the model's)")] = None
     """Height and width to render and score at."""
-    resolution: Annotated[int | None, option("N", hint="")] = None
+    resolution: Annotated[Optional[int], option("N", hint="")] = None
     """Long side of the context views for the network."""
     splats: Literal["auto", "head", "depth"] = "auto"
     """From the model's splat head, or one Gaussian a pixel from its depth."""
     refine: Annotated[float, option("SECONDS")] = 0.0
     """Time to spend on each scene's splats; 0: none."""
-    budget: Annotated[int | None, option("N", hint="")] = None
+    budget: Annotated[Optional[int], option("N", hint="")] = None
     """At most this many splats a scene."""
     dataset: Literal["auto", "posed", "dtu", "eth3d", "7scenes", "scannetpp"] = "auto"
     """Layout of ROOT for geometry tasks."""
-    lpips_trunk: Annotated[str | None, option("FILE", hint="(default: torch's cache)")] = None
+    lpips_trunk: Annotated[Optional[str], option("FILE", hint="(default: torch's cache)")] = None
     """For LPIPS: torchvision's vgg16-397923af.pth, AlexNet's, or their convolutions as .safetensors."""
     save_images: Switch = False
     """Keep every render and photo under images/."""
     workers: Annotated[int, option("N")] = 1
     """Processes of this machine, a scene each."""
-    address: Annotated[str | None, option("RAY", hint="")] = None
+    address: Annotated[Optional[str], option("RAY", hint="")] = None
     """Run on a Ray cluster instead: auto, HOST:PORT, or local. Ray trusts everyone who reaches it."""
-    min_psnr: Annotated[float | None, option("DB", hint="")] = None
+    min_psnr: Annotated[Optional[float], option("DB", hint="")] = None
     """Exit 1 where the mean is lower."""
-    min_ssim: Annotated[float | None, option("X", hint="")] = None
+    min_ssim: Annotated[Optional[float], option("X", hint="")] = None
     """Exit 1 where the mean is lower."""
     common: SeededDrawingOptions = SEEDED_DRAWING
 

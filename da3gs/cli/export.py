@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -33,17 +33,17 @@ class Export(Command):
     """What to write; the suffix says what, a folder has none or a trailing slash."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
-    frame: Annotated[Frame | None, option("FRAME", hint="(default: the format's, for most opencv)")] = None
+    frame: Annotated[Optional[Frame], option("FRAME", hint="(default: the format's, for most opencv)")] = None
     """Axes of the numbers that are written: opencv, opengl, colmap or supersplat."""
     input_frame: FileFrame = None
     """Axes of the numbers of a splat file that is read."""
     spz_version: Annotated[Literal[3, 4], option("3|4")] = 4
     """Version of .spz: 4, or 3 for readers from before 2026."""
-    sh_degree: Annotated[int | None, option("N", hint="(default: all)")] = None
+    sh_degree: Annotated[Optional[int], option("N", hint="(default: all)")] = None
     """Leave out harmonics above this degree."""
-    budget: Annotated[int | None, option("N", hint="(default: all)")] = None
+    budget: Annotated[Optional[int], option("N", hint="(default: all)")] = None
     """At most this many splats: neighbours become one, going by the scene's photos."""
-    max_mb: Annotated[float | None, option("X", hint="")] = None
+    max_mb: Annotated[Optional[float], option("X", hint="")] = None
     """At most this size of the file, in place of --budget."""
     cleaning: CleaningOptions = NO_CLEANING
     common: DrawingOptions = DRAWING

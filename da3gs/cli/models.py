@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -30,9 +30,9 @@ class Models(Command):
 
     action: Annotated[Positional[Action], option("list|show|download|convert|verify")] = "list"
     """What to do."""
-    name: Annotated[Positional[str | None], option("NAME|FILE|FOLDER", hint="")] = None
+    name: Annotated[Positional[Optional[str]], option("NAME|FILE|FOLDER", hint="")] = None
     """The model to show, download or verify; the weights to convert or verify."""
-    output: Annotated[str | None, option("FILE", "-o", hint="")] = None
+    output: Annotated[Optional[str], option("FILE", "-o", hint="")] = None
     """convert: the .safetensors file to write."""
     overwrite: Switch = False
     """convert: replace an existing file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -25,7 +25,7 @@ class Reconstruct(Command):
 
     inputs: Annotated[Positional[tuple[str, ...]], option("INPUT...", hint="")]
     """What to read."""
-    output: Annotated[str | None, option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
+    output: Annotated[Optional[str], option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
     """The scene folder to write."""
     overwrite: Switch = False
     """Replace SCENE if it is a scene folder."""
@@ -47,18 +47,18 @@ class Reconstruct(Command):
     the bundled model, or one that you trained, those from depth wherever the photos agree on it."""
     views: Annotated[str, option("N|auto")] = "auto"
     """At most this many photos; auto: as many as the model takes."""
-    fps: Annotated[float | None, option("F", hint="")] = None
+    fps: Annotated[Optional[float], option("F", hint="")] = None
     """Frames a second to take from a video."""
     resolution: Annotated[str, option("N|auto")] = "auto"
     """Long side in pixels; auto: the model's own."""
-    masks: Annotated[str | None, option("DIR", hint="")] = None
+    masks: Annotated[Optional[str], option("DIR", hint="")] = None
     """Pictures by the photos' names, white where a pixel is to be kept."""
     invert_masks: Switch = False
     """The masks are white where a pixel is not to be kept."""
     panoramas: Literal["auto", "always", "never"] = "auto"
     """Which photos are 360-degree panoramas and become six views each: auto: those that say so (360-degree cameras
     write it); always: every photo twice as wide as high."""
-    split: Literal["train", "val", "test", "all"] | None = None
+    split: Optional[Literal["train", "val", "test", "all"]] = None
     """Of a folder with transforms_train.json, transforms_val.json and transforms_test.json, which to read; train
     unless told."""
     metric: Literal["auto", "on", "off"] = "auto"
@@ -70,13 +70,13 @@ class Reconstruct(Command):
     clean: bool = True
     """Drop splats at depth edges, in masked regions, and those that are not positive."""
     cleaning: CleaningOptions = NO_CLEANING
-    budget: Annotated[int | None, option("N", hint="(default: 1500000)")] = None
+    budget: Annotated[Optional[int], option("N", hint="(default: 1500000)")] = None
     """At most this many splats."""
-    max_mb: Annotated[float | None, option("X", hint="")] = None
+    max_mb: Annotated[Optional[float], option("X", hint="")] = None
     """At most this size of the .ply, in place of --budget."""
     refine: Annotated[float, option("SECONDS")] = 0.0
     """Time to spend on making the splats show the photos better; 0: none."""
-    holdout: Annotated[str | None, option("every:K|NAME,...", hint="")] = None
+    holdout: Annotated[Optional[str], option("every:K|NAME,...", hint="")] = None
     """Photos to keep out of the model and to score afterwards."""
     upstream: Switch = False
     """The official behaviour to the letter."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 from tyro.conf import Positional
 
@@ -27,17 +27,17 @@ class Refine(Command):
     """The scene folder to write."""
     overwrite: Switch = False
     """Replace SCENE2 if it is a scene folder."""
-    seconds: Annotated[float | None, option("S", hint="(default: 30)")] = None
+    seconds: Annotated[Optional[float], option("S", hint="(default: 30)")] = None
     """How long it may take."""
-    steps: Annotated[int | None, option("N", hint="")] = None
+    steps: Annotated[Optional[int], option("N", hint="")] = None
     """Steps instead of seconds: the same on every machine."""
-    holdout: Annotated[str | None, option("every:K|NAME,...", hint="")] = None
+    holdout: Annotated[Optional[str], option("every:K|NAME,...", hint="")] = None
     """Photos of the scene not to refine against, only to score."""
     optimise_cameras: Switch = False
     """Move the cameras too."""
     surround: Switch = False
     """Put blurred colours of the scene behind everything, so that what no photo saw is not black."""
-    budget: Annotated[int | None, option("N", hint="(default: 250000)")] = None
+    budget: Annotated[Optional[int], option("N", hint="(default: 250000)")] = None
     """At most this many splats."""
     cleaning: CleaningOptions = NO_CLEANING
     common: SeededDrawingOptions = SEEDED_DRAWING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -34,19 +34,19 @@ class Render(Command):
     """How the camera moves: wander, spiral, orbit, ellipse, interpolate, inputs; the official smooth,
     interpolate_smooth, extend, dolly_zoom, wobble_inter; or a file: nerfstudio or nerfview camera path, Inria
     cameras.json, transforms.json, COLMAP folder, SuperSplat settings.json (told apart by content)."""
-    camera: Annotated[str | None, option("NAME|INDEX", hint="")] = None
+    camera: Annotated[Optional[str], option("NAME|INDEX", hint="")] = None
     """One of the scene's cameras instead of a path."""
-    size: Annotated[str | None, option("WxH", hint="")] = None
+    size: Annotated[Optional[str], option("WxH", hint="")] = None
     """Size of the picture in pixels."""
-    fps: Annotated[float | None, option("F", hint="(default: 24, or the path file's)")] = None
+    fps: Annotated[Optional[float], option("F", hint="(default: 24, or the path file's)")] = None
     """Frames a second of a video."""
-    seconds: Annotated[float | None, option("S", hint="(default: 4, or the path file's)")] = None
+    seconds: Annotated[Optional[float], option("S", hint="(default: 4, or the path file's)")] = None
     """Length of a video."""
     depth: Switch = False
     """Depth instead of colour: colour-mapped in a video, float32 .npy in a folder."""
     mask: Switch = False
     """Coverage instead of colour."""
-    background: Annotated[str | None, option("R,G,B", hint="(default: black)")] = None
+    background: Annotated[Optional[str], option("R,G,B", hint="(default: black)")] = None
     """Colour behind the splats, each 0 to 1."""
     antialias: Switch = False
     """Splats smaller than a pixel grow fainter instead of larger."""

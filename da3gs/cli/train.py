@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Optional
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -24,17 +24,17 @@ class Train(Command):
     """The folder of the run."""
     resume: Switch = False
     """Go on from the last checkpoint in RUN."""
-    init: Annotated[str | None, option("MODEL", hint="")] = None
+    init: Annotated[Optional[str], option("MODEL", hint="")] = None
     """Start from the weights of this model, file or official folder, such as another run's last.safetensors."""
-    backbone: Annotated[str | None, option("FILE", hint="")] = None
+    backbone: Annotated[Optional[str], option("FILE", hint="")] = None
     """Begin with the DINOv2 weights of this file, official or from Hugging Face, .safetensors or .pth."""
-    model: Annotated[str | None, option("NAME", hint="")] = None
+    model: Annotated[Optional[str], option("NAME", hint="")] = None
     """The network; default: that of the preset."""
-    data: Annotated[str | None, option("ROOT", hint="")] = None
+    data: Annotated[Optional[str], option("ROOT", hint="")] = None
     """Real scenes to train on: DL3DV folders or chunks, nerfstudio folders, COLMAP models."""
     set: Annotated[UseAppendAction[tuple[str, ...]], option("NAME=VALUE", hint="")] = ()
     """A field of the config, such as learning_rate=1e-4 or weights.camera=0; may be given several times."""
-    steps: Annotated[int | None, option("N", hint="")] = None
+    steps: Annotated[Optional[int], option("N", hint="")] = None
     """Optimiser steps; default: those of the preset."""
     common: SeededComputingOptions = SEEDED_COMPUTING
 

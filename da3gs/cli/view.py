@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from tyro.conf import Positional
 
@@ -50,7 +50,7 @@ class View(Command):
     """Do not open a browser window."""
     model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
     """For photos: what reconstructs them."""
-    keep: Annotated[str | None, option("DIR", hint="")] = None
+    keep: Annotated[Optional[str], option("DIR", hint="")] = None
     """Of the upload page: where uploads and scenes stay; else they go when it ends."""
     max_files: Annotated[int, option("N")] = 2000
     """Of the upload page: most files at once."""
@@ -122,7 +122,7 @@ def show(
     session: Session,
     *,
     host: str = "127.0.0.1",
-    port: int | None = None,
+    port: Optional[int] = None,
     open_browser: bool = True,
     drawing: Drawing = DRAWING,
     facts: dict[str, Any] | None = None,

@@ -41,6 +41,7 @@ class Camera:
         """A random camera; half of all effects are absent in it."""
 
         def some(value: float) -> float:
+            """The value, or none in every other camera."""
             return value if g.random() < 0.5 else 0.0
 
         return cls(

@@ -25,6 +25,7 @@ def decode(path: Path) -> DecodedSplats:
     chunk = chunks[np.arange(len(vertices)) >> 8]
 
     def fractions(name: str, *widths: int) -> list[np.ndarray]:
+        """Packed columns of these widths in bits, as shares of their range."""
         value, columns = vertices[name].astype(np.int64), []
         for width in reversed(widths):
             columns.append((value % 2**width) / (2**width - 1))
@@ -32,6 +33,7 @@ def decode(path: Path) -> DecodedSplats:
         return columns[::-1]
 
     def between(name: str, fraction: np.ndarray) -> np.ndarray:
+        """Shares of the chunk's range, as values."""
         if f"min_{name}" not in (chunk.dtype.names or ()):
             return fraction
         low, high = chunk[f"min_{name}"].astype(np.float64), chunk[f"max_{name}"].astype(np.float64)

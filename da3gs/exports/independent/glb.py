@@ -28,6 +28,7 @@ def decode(path: Path) -> DecodedSplats:
         raise InputError(f"{path.name} moves its splats by nodes, which check does not follow")
 
     def column(name: str) -> np.ndarray:
+        """The numbers of an attribute."""
         accessor = document["accessors"][primitive["attributes"][name]]
         view = document["bufferViews"][accessor["bufferView"]]
         if accessor["componentType"] != 5126 or "byteStride" in view:

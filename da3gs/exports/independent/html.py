@@ -23,13 +23,16 @@ def decode(path: Path) -> DecodedSplats:
         inside = ""
 
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            """Note the script that begins."""
             self.inside = (dict(attrs).get("id") or "") if tag == "script" else ""
 
         def handle_data(self, data: str) -> None:
+            """Keep the text of scripts that are wanted."""
             if self.inside in said:
                 said[self.inside] += data
 
         def handle_endtag(self, tag: str) -> None:
+            """The script ends."""
             self.inside = ""
 
     Reader().feed(path.read_text("utf-8"))

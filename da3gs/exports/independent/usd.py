@@ -29,6 +29,7 @@ def decode(path: Path) -> DecodedSplats:
         )
 
     def array(name: bytes, width: int) -> np.ndarray:
+        """The rows of an array of tuples."""
         found = re.search(rb"\] " + re.escape(name) + rb" = \[([^\]]*)\]", text)
         if found is None:
             raise InputError(f"{path.name} is broken or cut short: it has no {name.decode()}")

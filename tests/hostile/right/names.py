@@ -184,7 +184,7 @@ def a_link_to_photos_elsewhere_says_where(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"images is a link that leads out \(to \.\./nas/raw\): name that folder"):
         load(tmp_path / "project")
     colmap(tmp_path / "project/sparse/0", [f"{i}.jpg" for i in range(3)])
-    with pytest.raises(InputError, match=r"leads out of project by the link images \(to \.\./nas/raw\)"):
+    with pytest.raises(InputError, match=r"leads out of project by the link images \(to raw\)"):
         load(tmp_path / "project")
     os.symlink("input", tmp_path / "inside/images")
     colmap(tmp_path / "inside/sparse/0", [f"{i}.jpg" for i in range(3)])

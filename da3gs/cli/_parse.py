@@ -29,6 +29,24 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 """A boolean that is off unless it is named, and has no ``--no-`` twin."""
 
 
+class Words(tuple[str, ...]):
+    """Words of the command line; a class of its own, as tyro imports a type checker (0.2 s) for ``tuple[str, ...]``."""
+
+
+NO_WORDS = Words()
+
+
+def words(metavar: str) -> Any:
+    """Any number of words as one positional argument."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=metavar,
+        instance_from_str=Words,
+        is_instance=lambda value: isinstance(value, Words),
+        str_from_instance=list,
+    )
+
+
 Frame = Literal["opencv", "opengl", "colmap", "supersplat"]
 """Axes by the program that has them."""
 

@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal, Optional
 from tyro.conf import Positional
 
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
-from da3gs.cli._parse import SEEDED_DRAWING, Command, SeededDrawingOptions, Switch, number_or_auto, option
+from da3gs.cli._parse import (
+    NO_WORDS,
+    SEEDED_DRAWING,
+    Command,
+    SeededDrawingOptions,
+    Switch,
+    Words,
+    number_or_auto,
+    option,
+    words,
+)
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
@@ -23,7 +33,7 @@ class Reconstruct(Command):
     it is.
     """
 
-    inputs: Annotated[Positional[tuple[str, ...]], option("INPUT...", hint="")]
+    inputs: Annotated[Positional[Words], words("INPUT..."), option("INPUT...", hint="")] = NO_WORDS
     """What to read."""
     output: Annotated[Optional[str], option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
     """The scene folder to write."""

@@ -12,13 +12,16 @@ from tyro.conf import Positional
 
 from da3gs.cli._parse import (
     DRAWING,
+    NO_WORDS,
     SEEDED_DRAWING,
     Command,
     Drawing,
     FileFrame,
     SeededDrawingOptions,
     Switch,
+    Words,
     option,
+    words,
 )
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
@@ -38,7 +41,9 @@ class View(Command):
     where it was taken. Ctrl-C ends it.
     """
 
-    inputs: Annotated[Positional[tuple[str, ...]], option("SCENE|FILE|INPUT...", hint="")]
+    inputs: Annotated[Positional[Words], words("SCENE|FILE|INPUT..."), option("SCENE|FILE|INPUT...", hint="")] = (
+        NO_WORDS
+    )
     """A scene folder, a splat file, or what `da3gs reconstruct` takes."""
     frame: FileFrame = None
     """Axes of the numbers of a splat file: opencv, opengl, colmap or supersplat."""

@@ -178,11 +178,6 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, entry: str, limit: int) -> bytes:
-        """An entry, at most one byte more than the limit of it.
-
-        Raises:
-            InputError: the archive lacks it.
-        """
         """At most ``limit + 1`` bytes of a file.
 
         Raises:

@@ -29,22 +29,24 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavi
 """A boolean that is off unless it is named, and has no ``--no-`` twin."""
 
 
-class Words(tuple[str, ...]):
-    """Words of the command line; a class of its own, as tyro imports a type checker (0.2 s) for ``tuple[str, ...]``."""
+class _Words(tuple[str, ...]):
+    """A class of its own, as tyro imports a type checker (0.2 s) for ``tuple[str, ...]``."""
 
 
-NO_WORDS = Words()
+NO_WORDS = _Words()
 
-
-def words(metavar: str) -> Any:
-    """Any number of words as one positional argument."""
-    return tyro.constructors.PrimitiveConstructorSpec(
+Words = Annotated[
+    _Words,
+    tyro.conf.Positional,
+    tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
-        metavar=metavar,
-        instance_from_str=Words,
-        is_instance=lambda value: isinstance(value, Words),
+        metavar="WORD...",
+        instance_from_str=_Words,
+        is_instance=lambda value: isinstance(value, _Words),
         str_from_instance=list,
-    )
+    ),
+]
+"""Any number of words that stand by themselves."""
 
 
 Frame = Literal["opencv", "opengl", "colmap", "supersplat"]

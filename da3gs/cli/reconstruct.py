@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
-from tyro.conf import Positional
-
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import (
     NO_WORDS,
@@ -19,7 +17,6 @@ from da3gs.cli._parse import (
     Words,
     number_or_auto,
     option,
-    words,
 )
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
@@ -33,7 +30,7 @@ class Reconstruct(Command):
     it is.
     """
 
-    inputs: Annotated[Positional[Words], words("INPUT..."), option("INPUT...", hint="")] = NO_WORDS
+    inputs: Annotated[Words, option("INPUT...", hint="")] = NO_WORDS
     """What to read."""
     output: Annotated[Optional[str], option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
     """The scene folder to write."""

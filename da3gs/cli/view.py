@@ -8,8 +8,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-from tyro.conf import Positional
-
 from da3gs.cli._parse import (
     DRAWING,
     NO_WORDS,
@@ -21,7 +19,6 @@ from da3gs.cli._parse import (
     Switch,
     Words,
     option,
-    words,
 )
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
@@ -41,9 +38,7 @@ class View(Command):
     where it was taken. Ctrl-C ends it.
     """
 
-    inputs: Annotated[Positional[Words], words("SCENE|FILE|INPUT..."), option("SCENE|FILE|INPUT...", hint="")] = (
-        NO_WORDS
-    )
+    inputs: Annotated[Words, option("SCENE|FILE|INPUT...", hint="")] = NO_WORDS
     """A scene folder, a splat file, or what `da3gs reconstruct` takes."""
     frame: FileFrame = None
     """Axes of the numbers of a splat file: opencv, opengl, colmap or supersplat."""

@@ -44,11 +44,12 @@ test-browser: $(VENV)/.test
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 	@$(PYTEST) -m browser
 
-# Programs that others wrote open what we write: splat-transform and Spark (npm), and nerfstudio in 3 GB of its own.
+# Programs that others wrote open what we write: converters and viewers (npm), OpenUSD and gsply (pip), and nerfstudio in
+# 3 GB of its own.
 READERS := tests/readers
-test-readers: $(VENV)/.test $(READERS)/node_modules/.package-lock.json $(READERS)/.nerfstudio/.done
-	@$(PYTEST) -m slow $(READERS)
-	@$(PYTEST) -m browser tests/browser/test_spark.py
+test-readers: $(VENV)/.readers $(READERS)/node_modules/.package-lock.json $(READERS)/.nerfstudio/.done
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+	@$(PYTEST) -m "slow or browser" $(READERS)
 
 $(READERS)/node_modules/.package-lock.json: $(READERS)/package-lock.json
 	cd $(READERS) && npm ci --omit=dev --no-audit --no-fund --ignore-scripts
@@ -75,6 +76,10 @@ $(BIN)/uv:
 
 $(VENV)/.app: $(BIN)/uv pyproject.toml .ci/constraints.txt
 	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.readers: $(VENV)/.test
+	$(INSTALL) -e '.[test,readers]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/uv pyproject.toml .ci/constraints.txt

@@ -27,14 +27,17 @@ def codebook(values: Float32[np.ndarray, "*shape"]) -> tuple[Float32[np.ndarray,
 
     Lloyd's algorithm on the sorted values, from quantiles of the cube root of their density (Panter and Dite 1951), a
     quarter of them spread evenly, so that rare values have some near by. The least and the largest value are entries;
-    up to 256 different values are kept as they are.
+    up to 256 different values are kept as they are, each as several entries of which the middle one is used: browsers
+    that read a picture by way of a canvas may be off by one.
     """
     ordered = np.sort(values, axis=None)
     entries = np.unique(ordered) if len(ordered) else np.zeros(1, np.float32)
     if len(entries) > ENTRIES:
         entries = _lloyd(ordered)
-    entries = np.concatenate((entries, np.full(ENTRIES - len(entries), entries[-1], np.float32)))
-    return entries, np.searchsorted((entries[1:] + entries[:-1]) / 2, values).astype(np.uint8)
+    ends = np.arange(len(entries) + 1) * ENTRIES // len(entries)
+    places = (ends[:-1] + ends[1:] - 1) // 2
+    labels = places[np.searchsorted((entries[1:] + entries[:-1]) / 2, values)].astype(np.uint8)
+    return np.repeat(entries, np.diff(ends)), labels
 
 
 def _lloyd(ordered: np.ndarray) -> np.ndarray:

@@ -27,6 +27,16 @@ validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[2])), {maxIs
   .then((report) => console.log(JSON.stringify(report.issues.messages)));
 """
 
+_TO_KSPLAT = """
+globalThis.window = globalThis;
+const {PlyLoader} = await import(process.argv[1]), fs = await import("fs");
+const data = fs.readFileSync(process.argv[2]);
+const buffer = data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength);
+const splats = await PlyLoader.loadFromFileData(buffer, 0, Number(process.argv[4]), true, 2);
+fs.writeFileSync(process.argv[3], Buffer.from(splats.bufferData));
+process.exit(0);
+"""
+
 
 def version(package: str) -> str | None:
     """The installed version of a package of npm or Python, None where it is not installed."""
@@ -58,6 +68,13 @@ def splat_transform(*arguments: object, timeout: float = 300) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     if done.returncode != 0:
         raise RuntimeError((done.stderr or done.stdout).strip()[-2000:])
+
+
+def write_ksplat(source: Path, target: Path, level: int) -> None:
+    """Make a ``.ksplat`` of a PLY with the program of the format's author, by its level of compression, 0 to 2."""
+    library = MODULES / "@mkkellogg" / "gaussian-splats-3d" / "build" / "gaussian-splats-3d.module.js"
+    command = ["node", "--input-type=module", "-e", _TO_KSPLAT, str(library), str(source), str(target), str(level)]
+    subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
 
 
 def seen_by_splat_transform(path: Path, scratch: Path) -> DecodedSplats:

@@ -16,6 +16,7 @@ from da3gs.exports.independent import decode_splats
 from da3gs.formats import load_gaussians, load_splat_file, save_gaussians
 from da3gs.formats.axes import with_axes
 from da3gs.gaussians import Gaussians
+from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.export import export
 from tests.readers import programs
 from tests.readers.programs import Differences, differences, save_as
@@ -129,6 +130,31 @@ def half_a_step_of_sog(splats: Gaussians, path: Path) -> Differences:
         constant=HALF * max(np.diff(meta["sh0"]["codebook"]).max() for meta in metas),
         rest=1.0,
     )
+
+
+@pytest.mark.usefixtures("converter")
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_we_read_what_the_author_of_ksplat_writes(tmp_path: Path, level: int) -> None:
+    """Every number as splat-transform reads it; opacities and colours are bytes that were cut off, whole steps."""
+    splats = splats_for("a.ply")
+    save_gaussians(splats, tmp_path / "a.ply")
+    programs.write_ksplat(tmp_path / "a.ply", tmp_path / "a.ksplat", level)
+    ours = load_gaussians(tmp_path / "a.ksplat")
+    assert differences(ours, programs.seen_by_splat_transform(tmp_path / "a.ksplat", tmp_path)).largest <= ROUNDING
+    half_float = 2**-10 if level else 0  # cut off, of numbers about 1
+    bound = Differences(
+        means=HALF * 5 / 65535 if level else 0,  # buckets are 5 wide
+        scales=half_float,
+        rotations=CORNER * half_float,
+        opacities=1 / 255,
+        constant=1 / 255 / C0,
+        rest=(0, half_float, HALF * 3 / 255)[level],  # bytes between -1.5 and 1.5
+    )
+    lost = differences(splats, ours, sort=True)
+    print(lost, bound)
+    for field in Differences.__dataclass_fields__:
+        assert getattr(lost, field) <= getattr(bound, field) * 1.001 + ROUNDING, field
+    assert ours.degree == 2, "as many as the format holds"
 
 
 @pytest.mark.parametrize("name", ["a.ply", "a.compressed.ply", "a.spz", "3.spz", "a.sog", "sog/meta.json"])

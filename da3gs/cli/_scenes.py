@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -11,11 +13,13 @@ from da3gs._progress import Progress
 from da3gs._tensors import Device, drawing_device
 from da3gs.cli._parse import Drawing
 from da3gs.errors import InputError
-from da3gs.formats.axes import LETTERS, Frame
-from da3gs.formats.registry import format_of_name, load_gaussians, splat_path
-from da3gs.gaussians import Gaussians
+from da3gs.exports.splat_file import BareSplats, load_bare
+from da3gs.formats.axes import Frame
+from da3gs.formats.registry import format_of_name, splat_path
 from da3gs.pipeline.check import CheckReport, check
 from da3gs.scene import Scene, load_scene
+
+_log = logging.getLogger(__name__)
 
 
 def default_scene_path(sources: Sequence[Path]) -> Path:
@@ -56,8 +60,9 @@ def is_scene_or_splats(name: str) -> bool:
     return format_of_name(path) is not None
 
 
-def open_scene(name: str, *, frame: Frame | None = None, device: Device = "auto") -> Scene | Gaussians:
-    """The scene in a folder, or the splats in a file, in OpenCV's axes, on a device.
+def open_scene(name: str, *, frame: Frame | None = None, device: Device = "auto") -> Scene | BareSplats:
+    """The scene in a folder, or the splats in a file, in OpenCV's axes, on a device; what reading a file had to make up
+    is logged.
 
     Args:
         name: the folder or file.
@@ -72,4 +77,7 @@ def open_scene(name: str, *, frame: Frame | None = None, device: Device = "auto"
         if frame is not None:
             raise InputError(f"--frame {frame} is for splat files; the scene {path.name or path} states its axes")
         return load_scene(path, device=device)
-    return load_gaussians(path, axes=None if frame is None else LETTERS[frame]).to(drawing_device(device))
+    bare = load_bare(path, frame=frame).turned("opencv")
+    for note in bare.notes:
+        _log.warning("%s: %s", path.name, note)
+    return dataclasses.replace(bare, gaussians=bare.gaussians.to(drawing_device(device)))

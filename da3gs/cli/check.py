@@ -59,6 +59,10 @@ def check_lines(report: CheckReport) -> list[str]:
         low, high = ("(" + ", ".join(f"{x:.4g}" for x in corner) + ")" for corner in report.bounds)
         lines.append(f"bounds {low} to {high}")
     lines.append(f"axes {axes_words(report.axes)} ({report.axes}): {report.axes_reason}")
+    if report.statements:
+        lines.append(f"it says: {'; '.join(report.statements)}")
+    if report.antialiased:
+        lines.append("its splats are for a renderer that compensates for its blur")
     for index, value in enumerate(report.psnr_cameras or ()):
         lines.append(f"camera {index}: {value:.2f} dB")
     if report.note is not None:

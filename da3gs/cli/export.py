@@ -72,7 +72,7 @@ class Export(Command):
         for line in plan_lines(ready, megabytes):
             session.print(line)
         session.flush()
-        written = ready.write()
+        written, losses = ready.write(), ready.losses()
         session.result(
             {
                 "output": self.output,
@@ -80,8 +80,13 @@ class Export(Command):
                 "megabytes": megabytes,
                 "dropped": ready.dropped,
                 "budget": ready.merged,
+                "losses": None if losses is None else losses.as_dict(),
+                "offset": ready.content.offset,
+                "notes": ready.notes,
             }
         )
+        for line in () if losses is None else losses.lines():
+            session.print(f"lost     {line}")
         session.print(f"{self.output}: {'cameras' if ready.suffix == '/' else 'splats'} written")
         return 0
 
@@ -97,7 +102,9 @@ def plan_lines(ready: Prepared, megabytes: float | None) -> list[str]:
     """What is about to be written, for people."""
     if megabytes is None:
         return [f"{ready.count:,} cameras"]
-    lines = []
+    lines = [f"read     {note}" for note in ready.notes]
+    if ready.content.offset is not None and any(ready.content.offset):
+        lines.append("offset   " + " ".join(f"{value:.12g}" for value in ready.content.offset) + ", to be added")
     if ready.dropped:
         lines.append("cleaned  " + ", ".join(f"{count:,} {reason}" for reason, count in ready.dropped.items()))
     if merged := ready.merged:

@@ -24,7 +24,7 @@ from da3gs.cli._session import Session
 from da3gs.errors import InputError
 
 if TYPE_CHECKING:
-    from da3gs.gaussians import Gaussians
+    from da3gs.exports.splat_file import BareSplats
     from da3gs.scene import Scene
 
 USUAL_PORT = 8080
@@ -98,7 +98,7 @@ class View(Command):
                 webbrowser.open(uploads.url)
             uploads.wait()
 
-    def _open(self, session: Session) -> Scene | Gaussians:
+    def _open(self, session: Session) -> Scene | BareSplats:
         from da3gs.cli._scenes import is_scene_or_splats, open_scene
 
         if len(self.inputs) == 1 and is_scene_or_splats(self.inputs[0]):
@@ -118,7 +118,7 @@ class View(Command):
 
 
 def show(
-    scene: Scene | Gaussians,
+    scene: Scene | BareSplats,
     session: Session,
     *,
     host: str = "127.0.0.1",

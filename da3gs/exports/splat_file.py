@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from da3gs import __version__
+from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import WORDS
 from da3gs.formats.axes import LETTERS, Frame, axes_change, frame_of, with_axes
-from da3gs.formats.ply import ply_comments
-from da3gs.formats.registry import format_of_content, load_splat_file
+from da3gs.formats.registry import load_splat_file
 from da3gs.gaussians import Gaussians
 
-_FRAMES: dict[str, Frame] = {"opencv": "opencv", "opengl": "opengl", "supersplat": "supersplat"}
 _UP = (0.0, -1.0, 0.0)
+_LETTERS = {(1.0, 0.0, 0.0): "x", (0.0, 0.0, 1.0): "z"}  # y alone would not say whether it points up
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -39,25 +38,19 @@ class BareSplats:
     """Whether the file names its axes."""
     antialiased: bool = False
     """Whether the file says that its splats are for a renderer that compensates for its blur."""
+    notes: tuple[str, ...] = ()
+    """What reading had to make up or pass over, for people."""
 
     def turned(self, frame: Frame) -> BareSplats:
         """The same in the axes of another program."""
         source, target = LETTERS[self.frame], LETTERS[frame]
         change = axes_change(source, target)
-
-        def moved(triple: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-            """A vector in the new axes."""
-            if triple is None:
-                return None
-            x, y, z = (change @ torch.tensor(triple, dtype=torch.float64) + 0.0).tolist()
-            return x, y, z
-
         return dataclasses.replace(
             self,
             gaussians=with_axes(self.gaussians, source, target),
             frame=frame,
-            up=moved(self.up),
-            offset=moved(self.offset),
+            up=_turned(change, self.up),
+            offset=_turned(change, self.offset),
             stated=self.stated or source != target,
         )
 
@@ -66,68 +59,78 @@ class BareSplats:
         """The direction up: what the file says, else against y, as photos are held, in OpenCV's axes."""
         if self.up is not None:
             return self.up
-        x, y, z = (axes_change("RDF", LETTERS[self.frame]) @ torch.tensor(_UP, dtype=torch.float64) + 0.0).tolist()
-        return x, y, z
+        against = _turned(axes_change("RDF", LETTERS[self.frame]), _UP)
+        assert against is not None
+        return against
 
     def comments(self) -> list[str]:
         """The lines of a PLY that say the same; nothing that the file did not say itself."""
         lines = []
         if self.up is not None:
-            lines.append("Vertical axis: " + " ".join(f"{x:g}" for x in self.up))
+            lines.append("Vertical axis: " + _LETTERS.get(self.up, " ".join(f"{x:g}" for x in self.up)))
         if self.unit is not None:
             lines.append(f"Unit: {self.unit}")
         if self.stated:
             lines.append(f"Axes: {WORDS[self.frame]}")
         if self.offset is not None and any(self.offset):
             lines.append("Offset: " + " ".join(repr(x) for x in self.offset))
+        if self.antialiased:
+            lines.append("SplatRenderMode: mip")
         return [f"da3gs {__version__}", *lines] if lines else []
 
 
 def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
-    """Read a splat file of any format with what it says of its world.
+    """Read a splat file of any format with what it says of its world, as every command does.
 
-    Of a PLY's comments only those that da3gs writes are taken over: others may hold anything, such as the folder that
-    somebody worked in.
+    Splats with numbers that are not finite are left out, and ``notes`` says so.
 
     Args:
         path: the file.
         frame: the axes of its numbers, in place of what the file or its format says.
 
     Raises:
-        InputError: the file is missing, broken, or of another kind.
+        InputError: the file is missing, broken, of another kind, or no splat of it is finite.
     """
     file = load_splat_file(path)
-    known = frame or frame_of(file.axes)
-    bare = BareSplats(
-        gaussians=file.gaussians if known else with_axes(file.gaussians, file.axes, "RDF"),
+    notes = list(file.notes)
+    gaussians, name = file.gaussians, Path(path).name
+    finite = finite_splats(gaussians)
+    if bad := int((~finite).sum()):
+        if bad == len(gaussians):
+            raise InputError(
+                f"{name} has no splat whose numbers are all finite ({bad} splats); train or export it anew"
+            )
+        gaussians = gaussians.masked(finite)
+        notes.append(f"{bad} splats left out, whose numbers are not finite")
+    axes = file.axes if frame is None else LETTERS[frame]
+    known = frame_of(axes)
+    change = axes_change(axes, "RDF" if known is None else axes)
+    return BareSplats(
+        gaussians=gaussians if known else with_axes(gaussians, axes, "RDF"),
         frame=known or "opencv",
+        up=_turned(change, file.up),
+        unit=file.unit,
+        offset=_turned(change, file.offset),
         stated=file.stated,
         antialiased=file.antialiased,
-    )
-    if not format_of_content(path).suffix.endswith(".ply"):
-        return bare
-    comments = ply_comments(path)
-    unit, axes = _said(comments, "Unit"), _said(comments, "Axes")
-    named = None if axes is None else _FRAMES.get(axes.partition(" ")[0].lower())
-    return dataclasses.replace(
-        bare,
-        frame=frame or named or "opencv",
-        up=_triple(_said(comments, "Vertical axis")),
-        unit=unit if unit is not None and re.fullmatch(r"[a-z]{1,20}", unit) else None,
-        offset=_triple(_said(comments, "Offset")),
-        stated=named is not None,
+        notes=tuple(notes),
     )
 
 
-def _said(comments: Sequence[str], word: str) -> str | None:
-    """What follows ``word:`` in the first comment that begins like this."""
-    return next((line[len(word) + 1 :].strip() for line in comments if line.startswith(f"{word}:")), None)
+def finite_splats(gaussians: Gaussians) -> Bool[Tensor, "N"]:
+    """Which splats have finite numbers only; the others are drawn, exported and counted by no command."""
+    fields = (gaussians.means, gaussians.scales, gaussians.quaternions, gaussians.harmonics.flatten(1))
+    good = gaussians.opacities.isfinite()
+    for field in fields:
+        good = good & field.isfinite().all(-1)
+    return good
 
 
-def _triple(text: str | None) -> tuple[float, float, float] | None:
-    """Three finite numbers; None where it is anything else."""
-    try:
-        x, y, z = map(float, (text or "").split())
-    except ValueError:
+def _turned(
+    change: Float[Tensor, "3 3"], vector: tuple[float, float, float] | None
+) -> tuple[float, float, float] | None:
+    """A vector in other axes."""
+    if vector is None:
         return None
-    return (x, y, z) if all(map(math.isfinite, (x, y, z))) else None
+    x, y, z = (change @ torch.tensor(vector, dtype=torch.float64) + 0.0).tolist()
+    return x, y, z

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
 from da3gs.formats._quantising import HALF_ROOT, finite_arrays, largest_first, log_scales, to_gaussians, with_largest
-from da3gs.formats.ply import PlyElement, PlyHeader, read_header
+from da3gs.formats.ply import PlyElement, PlyHeader, ply_comments, read_header
 from da3gs.formats.records import Format, SplatFile
+from da3gs.formats.world_comments import with_comments
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 
@@ -225,7 +227,9 @@ FORMAT = Format(
     name="compressed_ply",
     suffix=".compressed.ply",
     begins=lambda start, _: start.startswith(b"ply") and b"\nelement chunk " in start.partition(b"\nend_header")[0],
-    load=lambda path: SplatFile(gaussians=load_compressed_ply(path)),
+    load=lambda path: with_comments(SplatFile(gaussians=load_compressed_ply(path)), ply_comments(path)),
+    keeps=("antialiased", "up", "unit", "offset"),
+    order=lambda gaussians: torch.from_numpy(morton_order(gaussians.means.numpy())),
     encode=lambda gaussians, name, options: [compressed_ply_bytes(gaussians, name, options.comments)],
     size=lambda gaussians, name, options: _size(gaussians, name, options.comments),
 )

@@ -196,6 +196,7 @@ FORMAT = Format(
     suffix=".glb",
     begins=lambda start, _: start.startswith(b"glTF"),
     load=load_glb,
+    lossless=True,
     encode=lambda gaussians, name, options: [glb_bytes(gaussians, name, options)],
     axes=lambda _: AXES,
 )

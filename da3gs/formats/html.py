@@ -28,6 +28,7 @@ from da3gs._files import atomic_file, open_regular
 from da3gs.cameras import look_at
 from da3gs.errors import InputError
 from da3gs.formats.axes import ALL_AXES
+from da3gs.formats.compressed_ply import morton_order
 from da3gs.formats.records import Format, PageView, SplatFile, WriteOptions
 from da3gs.formats.sog import read_sog_bytes, sog_bytes
 from da3gs.gaussians import Gaussians
@@ -195,6 +196,8 @@ FORMAT = Format(
     suffix=".html",
     begins=lambda start, _: is_page(start),
     load=load_html,
+    order=lambda gaussians: torch.from_numpy(morton_order(gaussians.means.numpy())),
+    keeps=("up", "unit"),
     encode=lambda gaussians, name, options: [html_bytes(gaussians, name, options)],
 )
 """A page of ours."""

@@ -18,7 +18,10 @@ from torch import Tensor
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
+from da3gs.formats._ply_columns import Columns, splat_columns
+from da3gs.formats.far_offset import far_offset, nearer
 from da3gs.formats.records import Format, SplatFile
+from da3gs.formats.world_comments import with_comments
 from da3gs.gaussians import Gaussians
 
 OPACITY_MARGIN = 1e-6
@@ -29,6 +32,7 @@ _TYPES = {
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
     "double": "f8", "float64": "f8",
 }  # fmt: skip
+_Kind = type[np.float32] | type[np.float64]
 _ROWS = 8192
 _HEADER_LIMIT = 1 << 20
 
@@ -107,21 +111,43 @@ def ply_blocks(gaussians: Gaussians, comments: Sequence[str] = ()) -> Iterator[b
 def load_ply(path: Path | str) -> Gaussians:
     """Read splats from a PLY with the standard properties, in any order and number type, of any degree 0 to 3.
 
-    Normals and unknown properties are skipped. Values that are not finite come through as they are.
+    Two scales make flat splats, red, green and blue stand in for harmonics. Normals and unknown properties are skipped.
+    Values that are not finite come through as they are.
 
     Raises:
         InputError: the file is missing, cut short, not a PLY, or lacks a property that splats need.
     """
     path = Path(path)
     with open_regular(path) as file:
-        header = read_header(file, path.name)
-        vertex = _splat_element(header, path.name)
-        names = _wanted(vertex, path.name)
-        if header.format == "ascii" or any(e.has_lists for e in header.elements[: header.elements.index(vertex)]):
-            blocks = _slow_blocks(file, header, names, path.name)
-        else:
-            blocks = _fast_blocks(file, header, vertex, names, path.name)
-        return _gathered(blocks, vertex.count, (len(names) - 11) // 3)
+        return _read(file, path.name)[0]
+
+
+def load_ply_file(path: Path | str) -> SplatFile:
+    """What ``load_ply`` reads, and what the file says of its world.
+
+    Where float32 is too coarse for the positions, as it is for georeferenced ones, an offset is taken off in the
+    precision of the file.
+
+    Raises:
+        InputError: as for ``load_ply``.
+    """
+    path = Path(path)
+    with open_regular(path) as file:
+        gaussians, header, columns = _read(file, path.name)
+        read = with_comments(SplatFile(gaussians=gaussians, notes=columns.notes), header.comments)
+        exact = None
+        if far_offset(gaussians) is not None:
+            blocks = _blocks(file, header, _splat_element(header, path.name), ("x", "y", "z"), path.name, np.float64)
+            exact = torch.from_numpy(np.concatenate(list(blocks)))
+    return nearer(read, exact)
+
+
+def _read(file: BinaryIO, name: str) -> tuple[Gaussians, PlyHeader, Columns]:
+    header = read_header(file, name)
+    vertex = _splat_element(header, name)
+    columns = splat_columns(header, vertex, property_names(1, normals=False), name)
+    blocks = _blocks(file, header, vertex, columns.names, name, np.float32)
+    return _gathered(map(columns.completed, blocks), vertex.count, columns.bands), header, columns
 
 
 def ply_comments(path: Path | str) -> tuple[str, ...]:
@@ -236,24 +262,19 @@ def _splat_element(header: PlyHeader, name: str) -> PlyElement:
     return vertex
 
 
-def _wanted(vertex: PlyElement, name: str) -> list[str]:
-    """The names of the properties to read: means, DC, rest, opacity, scales, quaternion."""
-    have = {prop for prop, _ in vertex.properties}
-    rest = sum(prop.startswith("f_rest_") for prop in have)
-    if rest not in (0, 9, 24, 45):
-        raise InputError(f"{name} has {rest} f_rest properties; splats have 0, 9, 24 or 45 (degrees 0 to 3)")
-    names = property_names(rest // 3 + 1, normals=False)
-    missing = [prop for prop in names if prop not in have]
-    if missing:
-        listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        raise InputError(f"{name} is not a Gaussian splat: its vertices lack {listed}; is it a mesh or a point cloud?")
-    return names
+def _blocks(
+    file: BinaryIO, header: PlyHeader, vertex: PlyElement, names: Sequence[str], name: str, kind: _Kind
+) -> Iterator[np.ndarray]:
+    """Blocks [rows, len(names)] of properties as numbers of one type."""
+    if header.format == "ascii" or any(e.has_lists for e in header.elements[: header.elements.index(vertex)]):
+        return _slow_blocks(file, header, names, name, kind)
+    return _fast_blocks(file, header, vertex, names, name, kind)
 
 
 def _fast_blocks(
-    file: BinaryIO, header: PlyHeader, vertex: PlyElement, names: list[str], name: str
+    file: BinaryIO, header: PlyHeader, vertex: PlyElement, names: Sequence[str], name: str, kind: _Kind
 ) -> Iterator[np.ndarray]:
-    """Blocks [rows, len(names)] of the wanted properties from a binary file, whose length is checked at once."""
+    """Of a binary file, whose length is checked at once."""
     before = header.elements[: header.elements.index(vertex)]
     start = header.size + sum(e.count * e.dtype(header.order).itemsize for e in before)
     size = file.seek(0, 2)
@@ -263,13 +284,15 @@ def _fast_blocks(
     if size > end and vertex is header.elements[-1]:
         raise InputError(f"{name} has {size - end} bytes more than its header announces ({vertex.count} splats)")
     file.seek(start)
-    return _binary_blocks(file, vertex.count, vertex.dtype(header.order), names, name)
+    return _binary_blocks(file, vertex.count, vertex.dtype(header.order), names, name, kind)
 
 
-def _binary_blocks(file: BinaryIO, count: int, dtype: np.dtype, names: list[str], name: str) -> Iterator[np.ndarray]:
+def _binary_blocks(
+    file: BinaryIO, count: int, dtype: np.dtype, names: Sequence[str], name: str, kind: _Kind
+) -> Iterator[np.ndarray]:
     fields = list(dtype.names or ())
     columns = [fields.index(prop) for prop in names]
-    plain = all(dtype[field] == np.dtype("<f4") for field in fields)
+    plain = kind is np.float32 and all(dtype[field] == np.dtype("<f4") for field in fields)
     for first in range(0, count, _ROWS):
         rows = min(_ROWS, count - first)
         data = file.read(rows * dtype.itemsize)
@@ -280,10 +303,12 @@ def _binary_blocks(file: BinaryIO, count: int, dtype: np.dtype, names: list[str]
         else:
             block = np.frombuffer(data, dtype)
             with np.errstate(over="ignore", invalid="ignore"):
-                yield np.stack([block[prop].astype(np.float32) for prop in names], 1)
+                yield np.stack([block[prop].astype(kind) for prop in names], 1)
 
 
-def _slow_blocks(file: BinaryIO, header: PlyHeader, names: list[str], name: str) -> Iterator[np.ndarray]:
+def _slow_blocks(
+    file: BinaryIO, header: PlyHeader, names: Sequence[str], name: str, kind: _Kind
+) -> Iterator[np.ndarray]:
     """One block by way of plyfile: text files, and files with lists before the vertices."""
     size = file.seek(0, 2) - header.size
     for element in header.elements:
@@ -291,10 +316,10 @@ def _slow_blocks(file: BinaryIO, header: PlyHeader, names: list[str], name: str)
             raise InputError(
                 f"{name} is cut short: {element.count} rows of {element.name!r} need more than {size} bytes"
             )
-    return _plyfile_blocks(file, header.format == "ascii", names, name)
+    return _plyfile_blocks(file, header.format == "ascii", names, name, kind)
 
 
-def _plyfile_blocks(file: BinaryIO, text: bool, names: list[str], name: str) -> Iterator[np.ndarray]:
+def _plyfile_blocks(file: BinaryIO, text: bool, names: Sequence[str], name: str, kind: _Kind) -> Iterator[np.ndarray]:
     import plyfile
 
     file.seek(0)
@@ -302,7 +327,7 @@ def _plyfile_blocks(file: BinaryIO, text: bool, names: list[str], name: str) -> 
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             vertices = plyfile.PlyData.read(stream, mmap="r")["vertex"]
-            yield np.stack([vertices[prop].astype(np.float32) for prop in names], 1)
+            yield np.stack([vertices[prop].astype(kind) for prop in names], 1)
     except (plyfile.PlyParseError, ValueError, TypeError, OverflowError, IndexError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{name} cannot be read as a PLY file: {reason}") from error
@@ -342,7 +367,9 @@ FORMAT = Format(
     name="ply",
     suffix=".ply",
     begins=lambda start, _: start.startswith(b"ply"),
-    load=lambda path: SplatFile(gaussians=load_ply(path)),
+    load=load_ply_file,
+    lossless=True,
+    keeps=("antialiased", "up", "unit", "offset"),
     encode=lambda gaussians, _, options: ply_blocks(gaussians, options.comments),
     size=lambda gaussians, _, options: _size(len(gaussians), gaussians.harmonics.shape[-2], options.comments),
 )

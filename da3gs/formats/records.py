@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from da3gs.gaussians import Gaussians
+
+Statement = Literal["antialiased", "up", "unit", "offset"]
+"""What a file may say of its splats, beside their axes."""
 
 SpzVersion = Literal[3, 4]
 """Versions of ``.spz`` that can be written."""
@@ -30,6 +34,15 @@ class SplatFile:
     """Whether the file itself states its axes."""
     antialiased: bool = False
     """Whether the file says that its splats are for a renderer that compensates for its blur (Mip-Splatting)."""
+    up: tuple[float, float, float] | None = None
+    """The direction up, in the axes of the file; None where it does not say."""
+    unit: str | None = None
+    """In which lengths are measured; None where the file does not say."""
+    offset: tuple[float, float, float] | None = None
+    """What to add to positions to get the caller's: what the file states, and what reading took off; None for neither.
+    """
+    notes: tuple[str, ...] = ()
+    """What reading had to make up or pass over, for people."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -100,6 +113,12 @@ class Format:
     """Whether there are more files beside the one that is named, in a folder of their own."""
     levels: bool = False
     """Whether coarser levels of detail are written too."""
+    lossless: bool = False
+    """Whether every number is stored as float32."""
+    order: Callable[[Gaussians], Int[Tensor, "N"]] | None = None
+    """In which order it stores splats; None: their own."""
+    keeps: tuple[Statement, ...] = ()
+    """What it has a place for, of all that is known beside the splats."""
 
     def has_name(self, path: Path | str) -> bool:
         """Whether a file's name says that it is of this format."""

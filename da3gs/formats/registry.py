@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from da3gs._files import atomic_file, atomic_folder, open_regular
 from da3gs.errors import InputError
 from da3gs.formats import compressed_ply, glb, html, ksplat, ply, sog, splat, spz, streamed_sog, usd
 from da3gs.formats.axes import with_axes
+from da3gs.formats.far_offset import nearer
 from da3gs.formats.records import Encoded, Format, SplatFile, WriteOptions
 from da3gs.gaussians import Gaussians
+
+_log = logging.getLogger(__name__)
 
 FORMATS: tuple[Format, ...] = (
     compressed_ply.FORMAT,
@@ -88,6 +92,8 @@ def _nothing_else(meta: Path) -> bool:
 def load_splat_file(path: Path | str) -> SplatFile:
     """Read a splat file of any format, told apart by what they hold, in the axes of the file.
 
+    Splats that lie too far from the origin for float32 come minus an offset, which the record tells.
+
     Raises:
         InputError: the file is missing, broken, or of another kind.
     """
@@ -96,13 +102,14 @@ def load_splat_file(path: Path | str) -> SplatFile:
         raise InputError(
             f"{Path(path).name} is {row.suffix}, which da3gs only writes; it opens {', '.join(READ_SUFFIXES)}"
         )
-    return row.load(splat_path(path))
+    return nearer(row.load(splat_path(path)))
 
 
 def load_gaussians(path: Path | str, *, axes: str | None = None) -> Gaussians:
     """Read a splat file of any format that da3gs knows (``READ_SUFFIXES``), told apart by what they hold.
 
-    The splats come in the axes of a PLY, x right, y down, z forward: a format with axes of its own is turned.
+    The splats come in the axes of a PLY, x right, y down, z forward: a format with axes of its own, and a file that
+    states others, is turned. What else a file says of its world, ``load_splat_file`` tells; an offset is logged too.
 
     Args:
         path: the file.
@@ -112,6 +119,8 @@ def load_gaussians(path: Path | str, *, axes: str | None = None) -> Gaussians:
         InputError: the file is missing, broken, or of another kind.
     """
     file = load_splat_file(path)
+    for note in file.notes:
+        _log.warning("%s: %s", Path(path).name, note)
     return with_axes(file.gaussians, axes or file.axes, "RDF")
 
 

@@ -302,7 +302,7 @@ def _read(source: Source, entry: str) -> SplatFile:
             raise InputError(f"{name} is damaged: {entry} has {picture.width} x {picture.height} pixels, not {count}")
         return np.asarray(picture.convert("RGBA")).reshape(-1, 4)[:count]
 
-    low, high = (_numbers(meta["means"][end], name, 3).astype(np.float64) for end in ("mins", "maxs"))
+    low, high = (_numbers(meta["means"][end], name, 3, np.float64) for end in ("mins", "maxs"))
     fine, coarse = (pixels(entry)[:, :3].astype(np.float64) for entry in meta["means"]["files"])
     logs = low + (coarse * 256 + fine) / 65535 * (high - low)
     sizes, colors, turns = (pixels(meta[part]["files"][0]) for part in ("scales", "sh0", "quats"))
@@ -346,14 +346,14 @@ def _rest(source: Source, told: dict[str, Any], pixels: Any) -> np.ndarray:
     return found
 
 
-def _numbers(values: object, name: str, size: int = 256) -> np.ndarray:
+def _numbers(values: object, name: str, size: int = 256, kind: type[np.floating] = np.float32) -> np.ndarray:
     """A list of so many finite numbers; a codebook of fewer than 256 is filled up with its last."""
     if not isinstance(values, list) or not 0 < len(values) <= size or (size == 3 and len(values) != 3):
         raise InputError(f"{name} is damaged: a list of {size} numbers is none")
-    array = np.array(values, np.float32)
+    array = np.array(values, kind)
     if array.ndim != 1 or not np.isfinite(array).all() or np.abs(array).max() > 88:
         raise InputError(f"{name} is damaged: a list of numbers has some that are not finite or too large")
-    return np.concatenate((array, np.full(size - len(array), array[-1], np.float32)))
+    return np.concatenate((array, np.full(size - len(array), array[-1], kind)))
 
 
 FORMAT = Format(
@@ -361,6 +361,8 @@ FORMAT = Format(
     suffix=".sog",
     begins=lambda start, name: start.startswith(b"PK\3\4") and not name.endswith((".usdz", ".zip")),
     load=load_sog,
+    order=lambda gaussians: torch.from_numpy(morton_order(gaussians.means.numpy())),
+    keeps=("antialiased",),
     encode=lambda gaussians, name, options: [sog_bytes(gaussians, name, options)],
 )
 """SOG in one file."""
@@ -370,6 +372,8 @@ FOLDER = Format(
     suffix=META,
     begins=lambda start, name: name == META and start.lstrip().startswith(b"{"),
     load=load_sog,
+    order=lambda gaussians: torch.from_numpy(morton_order(gaussians.means.numpy())),
+    keeps=("antialiased",),
     encode=sog_files,
     folder=True,
 )

@@ -309,5 +309,6 @@ FORMAT = Format(
     load=load_spz,
     encode=lambda gaussians, name, options: [spz_bytes(gaussians, name, options)],
     axes=lambda options: DEFAULT_AXES[options.spz_version],
+    keeps=("antialiased",),
 )
 """Niantic's .spz."""

@@ -203,6 +203,7 @@ FORMAT = Format(
     suffix=META,
     begins=lambda start, name: name == META and start.lstrip().startswith(b"{"),
     load=load_streamed_sog,
+    keeps=("antialiased",),
     encode=streamed_files,
     folder=True,
     levels=True,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
+from da3gs.exports.splat_file import BareSplats
 from da3gs.formats.camera_paths import load_camera_path
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
@@ -55,22 +56,27 @@ def is_path_file(path: str | Path) -> bool:
     )
 
 
-def file_flight(scene: Scene | Gaussians, path: str | Path, *, size: tuple[int, int]) -> CameraPath:
+def file_flight(scene: Scene | BareSplats, path: str | Path, *, size: tuple[int, int]) -> CameraPath:
     """The path in a file, in the world of the scene's splats.
 
-    A scene far from the origin keeps its splats minus an offset. A file of cameras in the caller's own world is moved
-    along with them; one that was made while looking at the splats stays: whichever lies nearer to the photos.
+    Splats far from the origin are kept minus an offset. A file of cameras in the caller's own world is moved along with
+    them; one that was made while looking at the splats stays: whichever lies nearer to the photos, or to the splats.
 
     Args:
         size: height and width of the pictures where the file does not say.
     """
     flight = load_camera_path(path, size=size)
-    if not isinstance(scene, Scene) or not any(scene.offset) or not len(scene.cameras):
+    if scene.offset is None or not any(scene.offset):
         return flight
+    if isinstance(scene, Scene):
+        if not len(scene.cameras):
+            return flight
+        here = scene.cameras.centers.detach().double().cpu().mean(0)
+    else:
+        here = scene.gaussians.means.detach().double().cpu().median(0).values
     offset = torch.tensor(scene.offset, dtype=torch.float64)
-    photos = scene.cameras.centers.detach().double().cpu().mean(0)
     middle = flight.cam_to_world[:, :3, 3].mean(0)
-    if float((middle - photos).norm()) <= float((middle - offset - photos).norm()):
+    if float((middle - here).norm()) <= float((middle - offset - here).norm()):
         return flight
     poses = flight.cam_to_world.clone()
     poses[:, :3, 3] -= offset

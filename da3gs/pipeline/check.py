@@ -18,6 +18,7 @@ from da3gs.exports.axis_conventions import rotation_to
 from da3gs.exports.independent import DecodedSplats, decode_splats
 from da3gs.formats.arrays import load_arrays
 from da3gs.formats.axes import LETTERS, Frame
+from da3gs.formats.far_offset import far_offset
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.metrics.image import psnr
@@ -65,12 +66,17 @@ class CheckReport:
     the format's fewer bits cost. None where there is no scene, or the file holds other splats than the scene."""
     note: str | None = None
     """What else is to be known, as a sentence."""
+    antialiased: bool = False
+    """Whether the file says that its splats are for a renderer that compensates for its blur; so they were drawn."""
+    statements: tuple[str, ...] = ()
+    """What else the file says of its world, such as its vertical axis and an offset."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             **dataclasses.asdict(self),
             "bounds": None if self.bounds is None else [list(corner) for corner in self.bounds],
+            "statements": list(self.statements),
             "psnr_cameras": None if self.psnr_cameras is None else list(self.psnr_cameras),
         }
 
@@ -120,7 +126,7 @@ def check(
     if reference is not None and len(splats.means):
         cameras = reference[0].transformed(axes)
         gaussians = _tensors(splats).to(drawing_device(device))
-        scores = _scores(gaussians, cameras, reference[1], backend)
+        scores = _scores(gaussians, cameras, reference[1], backend, splats.antialiased)
         if scene is not None and folder is None and splats.kind != ".ply":
             precision = _precision(gaussians, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
@@ -129,7 +135,8 @@ def check(
         whole = len(decode_splats(scene / "scene.ply").means)
         if len(splats.means) < whole:
             told = f"the file holds {len(splats.means)} of the scene's {whole} splats: what merging or cleaning changed"
-            report = dataclasses.replace(report, note=f"{told} costs PSNR here; --min-psnr sets another bound")
+            told = f"{told} costs PSNR here; --min-psnr sets another bound"
+            report = dataclasses.replace(report, note="; ".join(filter(None, (report.note, told))))
     return report
 
 
@@ -153,7 +160,20 @@ def _report(
         axes=splats.axes,
         axes_reason=splats.reason,
         precision=None if precision is None else round(precision, 3),
+        note=_far_note(splats),
+        antialiased=splats.antialiased,
+        statements=splats.statements,
     )
+
+
+def _far_note(splats: DecodedSplats) -> str | None:
+    """That the file lies too far from the origin for float32, where it does."""
+    with np.errstate(over="ignore"):
+        offset = far_offset(_tensors(splats)) if len(splats.means) else None
+    if offset is None:
+        return None
+    off = " ".join(f"{value:.12g}" for value in offset)
+    return f"it lies too far from the origin for float32; it is drawn and exported minus {off}"
 
 
 def _worst(scores: list[float]) -> float:
@@ -177,11 +197,13 @@ def _tensors(splats: DecodedSplats) -> Gaussians:
     return Gaussians(**{name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS})
 
 
-def _scores(gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
+def _scores(
+    gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend, antialias: bool = False
+) -> list[float]:
     scores = []
     with torch.no_grad():
         for index in range(len(cameras)):
-            again = render(gaussians, cameras[index], backend=backend).color.cpu()
+            again = render(gaussians, cameras[index], backend=backend, antialias=antialias).color.cpu()
             scores.append(float(psnr(again, color[index].float())))
     return scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import WORDS, turned_scene
 from da3gs.exports.depth_maps import export_depth, write_depth
 from da3gs.exports.html_metadata import page_note, page_views
+from da3gs.exports.losses import Losses, measured_losses
 from da3gs.exports.splat_file import BareSplats, load_bare
 from da3gs.formats.axes import LETTERS, Frame, frame_of
-from da3gs.formats.records import Encoded, Format, SpzVersion, WriteOptions
+from da3gs.formats.records import Encoded, Format, SpzVersion, Statement, WriteOptions
 from da3gs.formats.registry import (
     WRITTEN_SUFFIXES,
     encoded_bytes,
@@ -34,12 +36,14 @@ from da3gs.rendering import Backend
 from da3gs.scene import Scene, load_scene
 from da3gs.splats.pruning import Limits, cleaned
 
+_log = logging.getLogger(__name__)
+
 SUFFIXES = (*WRITTEN_SUFFIXES, "/")
 """What an output may be; ``/`` is a folder."""
 
 
 def export(
-    source: Scene | Gaussians | Path | str,
+    source: Scene | BareSplats | Gaussians | Path | str,
     output: Path | str,
     *,
     frame: Frame | None = None,
@@ -83,10 +87,14 @@ def export(
     Raises:
         InputError: the source or the output cannot be used.
     """
-    return prepared(
+    ready = prepared(
         source, output, frame=frame, input_frame=input_frame, spz_version=spz_version, degree=degree, limits=limits,
         budget=budget, max_mb=max_mb, overwrite=overwrite, device=device, backend=backend, progress=progress,
-    ).write()  # fmt: skip
+    )  # fmt: skip
+    written, losses = ready.write(), ready.losses()
+    for line in () if losses is None else losses.lines():
+        _log.warning("%s: %s", ready.output.name, line)
+    return written
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,6 +125,11 @@ class Prepared:
         return len(self.content.gaussians)
 
     @property
+    def notes(self) -> list[str]:
+        """What reading the source had to make up or pass over, for people."""
+        return list(self.content.notes) if isinstance(self.content, BareSplats) else []
+
+    @property
     def megabytes(self) -> float | None:
         """How large the file will be; None for a folder.
 
@@ -144,6 +157,17 @@ class Prepared:
             options = dataclasses.replace(options, levels=coarser_levels(self.content.gaussians, cameras))
         return kept(row.encode(self.content.gaussians, self.output.name, options))
 
+    def losses(self) -> Losses | None:
+        """What the file lost, once it is written; None for a folder.
+
+        Raises:
+            InputError: the file cannot be read back.
+        """
+        if self.suffix == "/":
+            return None
+        row, _ = self._row
+        return measured_losses(self.content.gaussians, self.output, row, _not_kept(self.content, row))
+
     def write(self) -> int:
         """Write it, whole or not at all; returns ``count``."""
         match self.content:
@@ -159,7 +183,7 @@ class Prepared:
 
 
 def prepared(
-    source: Scene | Gaussians | Path | str,
+    source: Scene | BareSplats | Gaussians | Path | str,
     output: Path | str,
     *,
     frame: Frame | None = None,
@@ -290,6 +314,20 @@ def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> W
     )
 
 
+def _not_kept(content: Scene | BareSplats, row: Format) -> tuple[str, ...]:
+    """What was known of the splats and has no place in a format, in words."""
+    offset = content.offset
+    said: dict[Statement, str] = {}
+    if offset is not None and any(offset):
+        said["offset"] = "the offset " + " ".join(f"{value:.12g}" for value in offset)
+    if isinstance(content, BareSplats):
+        if content.antialiased:
+            said["antialiased"] = "that they are for a renderer that compensates for its blur"
+        if content.up is not None and content.up != dataclasses.replace(content, up=None).upward:
+            said["up"] = "the direction up " + " ".join(f"{value:g}" for value in content.up)
+    return tuple(words for kind, words in said.items() if kind not in row.keeps)
+
+
 def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
     """The splats with harmonics of at most this degree."""
     if degree is None or gaussians.degree <= degree:
@@ -297,12 +335,16 @@ def with_degree(gaussians: Gaussians, degree: int | None) -> Gaussians:
     return dataclasses.replace(gaussians, harmonics=gaussians.harmonics[..., : (degree + 1) ** 2, :])
 
 
-def _opened(source: Scene | Gaussians | Path | str, frame: Frame | None, device: Device) -> Scene | BareSplats:
+def _opened(
+    source: Scene | BareSplats | Gaussians | Path | str, frame: Frame | None, device: Device
+) -> Scene | BareSplats:
     match source:
         case Scene():
             return source
         case Gaussians():
             return BareSplats(gaussians=source, frame=frame or "opencv")
+        case BareSplats():
+            return source
     path = Path(source)
     if path.is_dir() and (splat_path(path) == path or (path / "scene.json").is_file()):
         return load_scene(path, device=device)

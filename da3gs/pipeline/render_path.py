@@ -19,6 +19,7 @@ from da3gs._files import atomic_file, atomic_folder, check_output
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
+from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
 from da3gs.keyframes import MAX_FRAMES
 from da3gs.pipeline.camera_trajectory import file_flight, is_path_file, named_flight, preview
@@ -35,7 +36,7 @@ _FPS = 24.0
 
 
 def render_path(
-    scene: Scene | Gaussians,
+    scene: Scene | BareSplats | Gaussians,
     output: Path | str,
     *,
     path: str | Path = "wander",
@@ -71,6 +72,8 @@ def render_path(
         depth: expected depth instead of colour: colour-mapped (near is red), or float32 .npy files in a folder.
         mask: coverage (alpha) instead of colour.
         background: colour behind the splats, black when absent.
+        antialias: draw splats smaller than a pixel fainter instead of larger; so are those of a file that says that
+            they are for it.
         frames: what the pictures in a folder are.
         progress: told the frames done.
 
@@ -80,9 +83,11 @@ def render_path(
     suffix = check_output(output, overwrite=overwrite, suffixes=SUFFIXES)
     if depth and mask:
         raise InputError("depth and mask exclude each other; ask for one of them")
-    gaussians = scene.gaussians if isinstance(scene, Scene) else scene
+    bare = BareSplats(gaussians=scene) if isinstance(scene, Gaussians) else scene
+    gaussians = bare.gaussians
+    antialias = antialias or (isinstance(bare, BareSplats) and bare.antialiased)
     single = suffix in (".png", ".jpg", ".jpeg") or (suffix == ".webp" and camera is not None)
-    cameras, rate = _cameras(scene, path, camera, size, fps, seconds, backend, each=single or suffix == "/")
+    cameras, rate = _cameras(bare, path, camera, size, fps, seconds, backend, each=single or suffix == "/")
     if suffix == ".mp4":
         height, width = max(cameras.height // 2 * 2, 2), max(cameras.width // 2 * 2, 2)
         cameras = dataclasses.replace(cameras, height=height, width=width)
@@ -114,7 +119,7 @@ def render_path(
 
 
 def _cameras(
-    scene: Scene | Gaussians,
+    scene: Scene | BareSplats,
     path: str | Path,
     camera: str | int | None,
     size: tuple[int, int] | None,
@@ -129,8 +134,7 @@ def _cameras(
         raise InputError(f"{fps:g} frames a second; expected 0.1 to 240")
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"a length of {seconds:g} seconds; expected more than 0")
-    gaussians = scene.gaussians if isinstance(scene, Scene) else scene
-    photos = scene.cameras if isinstance(scene, Scene) else _outside_camera(gaussians)
+    photos = scene.cameras if isinstance(scene, Scene) else _outside_camera(scene)
     rate = _FPS if fps is None else fps
     if camera is not None:
         cameras = photos[[_camera_index(scene, camera)]]
@@ -141,7 +145,7 @@ def _cameras(
     else:
         photos = photos if size is None else fitted(photos, *size)
         count = len(photos) if path == "inputs" and each else _frame_count(rate, seconds)
-        return named_flight(gaussians, photos, str(path), frames=count, backend=backend), rate
+        return named_flight(scene.gaussians, photos, str(path), frames=count, backend=backend), rate
     return cameras if size is None else fitted(cameras, *size), rate
 
 
@@ -152,7 +156,7 @@ def _frame_count(fps: float, seconds: float | None) -> int:
     return frames
 
 
-def _camera_index(scene: Scene | Gaussians, camera: str | int) -> int:
+def _camera_index(scene: Scene | BareSplats, camera: str | int) -> int:
     if not isinstance(scene, Scene):
         raise InputError("splats alone have no cameras to choose from; leave the camera out or name a scene folder")
     names = scene.views.names
@@ -180,9 +184,12 @@ def fitted(cameras: Cameras, width: int, height: int) -> Cameras:
     return dataclasses.replace(cameras, intrinsics=intrinsics, height=height, width=width)
 
 
-def _outside_camera(gaussians: Gaussians) -> Cameras:
-    """One camera for splats that come without: at the origin if it sees most of them, else in front of them all."""
-    means = gaussians.means.detach().cpu()
+def _outside_camera(splats: BareSplats) -> Cameras:
+    """One camera for splats that come without: at the origin if it sees most of them, else in front of them all.
+
+    A file that says what is up has the camera upright, and outside where it would lie on its side at the origin.
+    """
+    means = splats.gaussians.means.detach().cpu()
     means = means[means.isfinite().all(-1)]
     if not len(means):
         raise InputError("the splats hold no finite position; there is nothing to look at")
@@ -191,11 +198,14 @@ def _outside_camera(gaussians: Gaussians) -> Cameras:
     x, y, z = means.unbind(-1)
     inside = (z > 0.01) & (x.abs() * focal < z * width / 2) & (y.abs() * focal < z * height / 2)
     pose = torch.eye(4)[None]
-    if inside.float().mean() < 0.5:
+    up = torch.nn.functional.normalize(torch.tensor(splats.upward), dim=0)
+    if inside.float().mean() < 0.5 or float(up[1]) > -0.5:
         middle = means.median(0).values
         radius = float((means - middle).norm(dim=-1).quantile(0.8)) if len(means) < 1 << 24 else 1.0
-        eye = middle - torch.tensor([0.0, 0.3, 2.2]) * max(radius, 1e-3)
-        pose = look_at(eye, middle, torch.tensor([0.0, -1.0, 0.0]))[None]
+        back = torch.tensor([0.0, 0.0, 1.0]) if abs(float(up[2])) < 0.9 else torch.tensor([0.0, 1.0, 0.0])
+        back = torch.nn.functional.normalize(back - up * (back @ up), dim=0)
+        eye = middle + (0.3 * up - 2.2 * back) * max(radius, 1e-3)
+        pose = look_at(eye, middle, up)[None]
     return Cameras(world_to_cam=pose, intrinsics=intrinsics, height=height, width=width)
 
 

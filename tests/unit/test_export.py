@@ -12,7 +12,7 @@ import torch
 from da3gs._scene_write import vertical_axis
 from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import turned_scene
-from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_gaussians
+from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_gaussians, load_splat_file
 from da3gs.formats.colmap import load_colmap
 from da3gs.formats.inria import load_inria
 from da3gs.formats.ply import ply_comments
@@ -48,7 +48,7 @@ def test_other_axes_show_the_same_pictures(tmp_path: Path, frame: str) -> None:
     scene = dataclasses.replace(small_scene(), gaussians=small_gaussians(bands=16))
     export(scene, tmp_path / "a.ply", frame=frame)
     export(scene, tmp_path / "cameras", frame=frame)
-    splats = load_gaussians(tmp_path / "a.ply")
+    splats = load_splat_file(tmp_path / "a.ply").gaussians
     inria = load_inria(tmp_path / "cameras" / "cameras.json").world_to_cam
     poses = [frame.cam_to_world for frame in load_transforms(tmp_path / "cameras" / "transforms.json").frames]
     colmap = [image.world_to_cam() for image in load_colmap(tmp_path / "cameras" / "sparse" / "0").images]

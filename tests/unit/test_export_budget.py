@@ -152,7 +152,7 @@ def test_a_bare_file_keeps_what_it_says_of_its_world(tmp_path: Path) -> None:
 
 def test_comments_that_are_not_ours_stay_behind(tmp_path: Path) -> None:
     strange = [
-        "made in /home/somebody/secret", "Vertical axis: y", "Unit: /home/somebody", "Axes: sideways", "Offset: 1 2 nan"
+        "made in /home/somebody/secret", "Vertical axis: w", "Unit: /home/somebody", "Axes: sideways", "Offset: 1 2 nan"
     ]  # fmt: skip
     save_ply(small_gaussians(), tmp_path / "a.ply", comments=strange)
     export(tmp_path / "a.ply", tmp_path / "b.ply")

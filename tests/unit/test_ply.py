@@ -172,7 +172,7 @@ BROKEN = {
     "renamed": (replace(b"scale_1", b"scale_9"), "lack scale_1"),
     "mesh": (
         lambda data: b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n",
-        "lack y, z, f_dc_0, f_dc_1, ...; is it a mesh",
+        "lack y, z, f_dc_0, f_dc_1 and 9 more; it is a point cloud",
     ),
     "no vertices": (lambda data: b"ply\nformat ascii 1.0\nelement face 0\nend_header\n", "no vertex element"),
     "bands": (replace(b"f_rest_23", b"f_toast_23"), "23 f_rest properties"),

@@ -18,6 +18,7 @@ from numpy import ndarray
 from da3gs._tensors import Device
 from da3gs.cameras import Cameras
 from da3gs.errors import Da3gsError, InputError
+from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.memory_estimate import release_unused
 from da3gs.rendering import Backend
@@ -61,7 +62,7 @@ class Viewer:
 
     def __init__(
         self,
-        scene: Scene | Gaussians,
+        scene: Scene | BareSplats | Gaussians,
         *,
         host: str = "127.0.0.1",
         port: int = 8080,
@@ -101,7 +102,7 @@ class Viewer:
         """Where people may stand, in the world of now."""
         scene, cameras = self.editor.scene, self.editor.cameras
         moved = self.editor.state.placement is not None
-        self.up = up_direction(None if moved else scene)
+        self.up = up_direction(None if moved else scene, self.editor.bare.upward)
         self.viewpoints: list[Viewpoint] = []
         if scene is not None and cameras is not None:
             means = self.editor.state.gaussians.means
@@ -298,7 +299,7 @@ class Viewer:
 
 
 def view(
-    scene: Scene | Gaussians,
+    scene: Scene | BareSplats | Gaussians,
     *,
     host: str = "127.0.0.1",
     port: int = 8080,

@@ -15,6 +15,7 @@ from da3gs._progress import Progress, silent
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
+from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.rendering import Backend
@@ -50,7 +51,9 @@ class Editor:
     All methods may be called from any thread.
     """
 
-    def __init__(self, scene: Scene | Gaussians, *, device: Device = "auto", backend: Backend = "auto") -> None:
+    def __init__(
+        self, scene: Scene | BareSplats | Gaussians, *, device: Device = "auto", backend: Backend = "auto"
+    ) -> None:
         """Start with everything in sight.
 
         Editing runs on the CPU; splats are drawn on ``device`` by ``backend``.
@@ -59,7 +62,8 @@ class Editor:
         self.scene = scene if isinstance(scene, Scene) else None
         if self.scene is not None:
             self.scene = self.scene.to("cpu")
-        own = scene.gaussians if isinstance(scene, Scene) else scene
+        own = scene if isinstance(scene, Gaussians) else scene.gaussians
+        self._said = scene if isinstance(scene, BareSplats) else BareSplats(gaussians=own)
         first = State(
             gaussians=own.to("cpu").detach(),
             rows=None if self.scene is None else self.scene.provenance,
@@ -85,6 +89,12 @@ class Editor:
     def gaussians(self) -> Gaussians:
         """The splats that stay."""
         return self._shown
+
+    @property
+    def bare(self) -> BareSplats:
+        """The splats that stay, and what their file says of its world, as far as it still holds."""
+        said = dataclasses.replace(self._said, gaussians=self._shown)
+        return said if self.state.placement is None else dataclasses.replace(said, up=None, offset=None, unit=None)
 
     @property
     def cameras(self) -> Cameras | None:

@@ -72,7 +72,7 @@ def exported(viewer: Viewer, kind: str, frame: Any = "opencv") -> tuple[str, byt
                     archive.write(path, path.relative_to(target.parent))
             return packed.name, packed.read_bytes()
         file = Path(folder) / f"{name}{kind}"
-        export(editor.gaussians if editor.scene is None else editor.saved(), file, frame=frame)
+        export(editor.bare if editor.scene is None else editor.saved(), file, frame=frame)
         return file.name, file.read_bytes()
 
 

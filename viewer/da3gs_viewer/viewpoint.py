@@ -95,10 +95,17 @@ def outside_viewpoint(gaussians: Gaussians, up: Float[ndarray, "3"]) -> Viewpoin
     )
 
 
-def up_direction(scene: Scene | None) -> Float[ndarray, "3"]:
-    """Which way is up: -y in our own frames and for bare files; with given poses the mean of the photos' up sides."""
+def up_direction(scene: Scene | None, stated: tuple[float, float, float] = (0.0, -1.0, 0.0)) -> Float[ndarray, "3"]:
+    """The direction up: -y in our own frames; with given poses the mean of the photos' up sides.
+
+    Args:
+        scene: None for a bare file.
+        stated: what that file says.
+    """
     down_is_y = np.array([0.0, -1.0, 0.0])
-    if scene is None or (scene.record.get("frame") or {}).get("up") != "given":
+    if scene is None:
+        return np.array(stated)
+    if (scene.record.get("frame") or {}).get("up") != "given":
         return down_is_y
     mean = -scene.cameras.world_to_cam[..., 1, :3].reshape(-1, 3).double().cpu().mean(0).numpy()
     length = float(np.linalg.norm(mean))

@@ -62,6 +62,7 @@ def _as_loaded(path: Path, suffix: str) -> DecodedSplats:
         opacities=splats.opacities.numpy(),
         axes=file.axes,
         reason=file.reason,
+        antialiased=file.antialiased,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.exports.independent.ply import elements, stated_axes
+from da3gs.exports.independent.ply import elements, says_antialiased, stated_axes, statements
 from da3gs.exports.independent.record import DecodedSplats
 
 
@@ -65,4 +65,6 @@ def decode(path: Path) -> DecodedSplats:
         opacities=alpha,
         axes=axes,
         reason=reason,
+        antialiased=says_antialiased(path),
+        statements=statements(path),
     )

@@ -22,11 +22,15 @@ class DecodedSplats:
     opacities: np.ndarray
     harmonics: np.ndarray
     nonfinite: int
-    """How many stored numbers are not finite."""
+    """How many numbers are not finite."""
     axes: str = "RDF"
     """Directions of x, y and z; always right-handed."""
     reason: str = "the axes that this format is written in"
     """Why they are taken to be these."""
+    antialiased: bool = False
+    """Whether the file says that its splats are for a renderer that compensates for its blur."""
+    statements: tuple[str, ...] = ()
+    """What else the file says of its world, in its own words."""
 
     @staticmethod
     def of(
@@ -39,6 +43,8 @@ class DecodedSplats:
         opacities: np.ndarray,
         axes: str = "RDF",
         reason: str = "the axes that this format is written in",
+        antialiased: bool = False,
+        statements: tuple[str, ...] = (),
     ) -> DecodedSplats:
         """A record of arrays of any type; left-handed axes are mirrored in x."""
         fields = {"means": means, "scales": scales, "quaternions": quaternions, "opacities": opacities}
@@ -58,6 +64,8 @@ class DecodedSplats:
             nonfinite=sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays.values()),
             axes=axes,
             reason=reason,
+            antialiased=antialiased,
+            statements=statements,
         )
 
 

@@ -67,6 +67,7 @@ def decode_files(name: str, read: Callable[[str], bytes], meta: str = "meta.json
         scales=np.stack([np.exp(sizes[plane]) for plane in columns(told["scales"]["files"][0])[:3]], 1),
         quaternions=_turns(*columns(told["quats"]["files"][0])),
         opacities=alpha / 255,
+        antialiased=told.get("model") == "antialiased",
     )
 
 

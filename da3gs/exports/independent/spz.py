@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import math
@@ -41,7 +42,7 @@ def decode_stream(name: str, data: bytes, kind: str) -> DecodedSplats:
         axes, reason = "RDF", ".spz version 4 without a record of its axes is taken in a PLY's axes"
     if number:
         axes, reason = _letters(number), "stated by the file"
-    return _decoded(fields, version, bits, kind, axes, reason)
+    return dataclasses.replace(_decoded(fields, version, bits, kind, axes, reason), antialiased=bool(head[14] & 1))
 
 
 def _zipped(stream: io.IOBase, count: int, widths: tuple[int, ...]) -> tuple[list[np.ndarray], int]:

@@ -37,4 +37,5 @@ def decode(path: Path) -> DecodedSplats:
         scales=np.concatenate([splats.scales[rows] for splats, rows in found]),
         quaternions=np.concatenate([splats.quaternions[rows] for splats, rows in found]),
         opacities=np.concatenate([splats.opacities[rows] for splats, rows in found]),
+        antialiased=any(splats.antialiased for splats, _ in found),
     )

@@ -12,8 +12,10 @@ from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database
 from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
+from da3gs.poses.self_calibration import focal_from_matches
 from da3gs.poses.sparse_mapping import best_mapping
 from da3gs.poses.turning import Frame, turned_on_the_spot
+from da3gs.poses.two_view_geometry import Matches
 from da3gs.poses.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.prediction import Prediction
 
@@ -21,6 +23,8 @@ _MOST_FEATURES = 6000  # of a photo
 _PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
 _PATIENT = 10  # photos not yet placed for which the slow step is taken
 _ASKED = 8  # photos of one camera whose focal length a network is asked for
+_EPIPOLAR = 0.0015  # of the long side: how far from its line a match may lie
+_MOST_DOUBT = 0.25  # of a focal length's logarithm: a worse one is no better than the network's
 
 NetworkView = Callable[[Sequence[int]], Prediction]
 """Depth and cameras that a network tells of the photos at some positions, at the size of the views."""
@@ -46,9 +50,9 @@ def estimated_cameras(
         progress: told about every stage.
     """
     with feature_database(photos, shared_focal=shared_focal, seed=seed, progress=progress) as database:
-        if network is not None:
-            database.set_focals(_focal_shares(network, photos, database))
-        search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress)
+        shares = [None] * len(photos) if network is None else _focal_shares(network, photos, database)
+        database.set_focals(shares)
+        search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress, shares=shares)
         search.plain()
         if (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
             search.estimate = turned
@@ -85,6 +89,8 @@ class CameraSearch:
     photos: Sequence[Photo]
     ordered: bool
     progress: Progress
+    shares: Sequence[float | None]
+    """A network's focal lengths in long sides, where the input tells none."""
     features: list[Features] = dataclasses.field(default_factory=list)
     """Of every photo."""
     matches: dict[Pair, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -139,7 +145,27 @@ class CameraSearch:
     def _map(self) -> None:
         self.database.write_features(self.features)
         self.database.write_matches(self.matches)
+        self.database.set_focals(_calibrated(self.database, self.shares))
         self.estimate = best_mapping(self.database, progress=self.progress, before=self.estimate)
+
+
+def _calibrated(database: FeatureDatabase, shares: Sequence[float | None]) -> list[float | None]:
+    """Focal lengths in long sides, told by the matches where one unknown camera took several photos and they tell."""
+    told, verified = list(shares), database.verified()
+    for group in database.groups:
+        if len(group) < 2 or not database.unknown(group):
+            continue
+        copy = database.copies[group[0]]
+        long_side = max(copy.height, copy.width)
+        tables = [table for pair, table in verified.items() if set(pair) <= set(group)]
+        found = focal_from_matches(
+            [Matches(first=table[:, :2], second=table[:, 2:]) for table in tables], height=copy.height,
+            width=copy.width, bound=_EPIPOLAR * long_side, seed=database.seed,
+        )  # fmt: skip
+        if found is not None and found[1] < _MOST_DOUBT:
+            for i in group:
+                told[i] = found[0] / long_side
+    return told
 
 
 def _near_in_time(one: int, two: int) -> bool:

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from da3gs.poses.feature_database import FeatureDatabase, threads
+from da3gs.poses.feature_database import THREADS, FeatureDatabase
 
 _ROUNDS = 3
 _MOST_ERROR = 4.0  # pixels between a feature and its point
+_LEAST_MATCHES = 5  # of a pair whose matches count
 _LEAST_ANGLE = 1.5  # degrees between the rays to a point
 _ENOUGH, _ITERATIONS = 1e-6, 50  # of the cost, where a round ends
 _OUTLIER = 1.0  # pixels from which on a feature's pull no longer grows with its distance
@@ -46,8 +47,8 @@ def bundle_adjusted(database: FeatureDatabase, model: Any, *, lens: LensFreedom)
     import pycolmap
 
     options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads, options.random_seed = threads(), database.seed % 2**31
-    options.triangulation.ignore_two_view_tracks = False
+    options.num_threads, options.random_seed = THREADS, database.seed % 2**31
+    options.triangulation.ignore_two_view_tracks, options.min_num_matches = False, _LEAST_MATCHES
     options.ba_refine_focal_length, options.ba_refine_extra_params = lens.focal, lens.distortion
     target = database.folder / "adjusted"
     target.mkdir(exist_ok=True)
@@ -70,7 +71,7 @@ def _solve(model: Any, lens: LensFreedom) -> None:
     options.print_summary, options.min_track_length = False, 2
     options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.SOFT_L1, _OUTLIER
     solver = options.ceres.solver_options
-    solver.num_threads, solver.function_tolerance, solver.max_num_iterations = threads(), _ENOUGH, _ITERATIONS
+    solver.num_threads, solver.function_tolerance, solver.max_num_iterations = THREADS, _ENOUGH, _ITERATIONS
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)

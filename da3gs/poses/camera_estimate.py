@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,17 @@ class CameraEstimate:
     def __len__(self) -> int:
         """How many photos are placed."""
         return len(self.positions)
+
+    def only(self, positions: Sequence[int]) -> CameraEstimate:
+        """Some of the photos, and the points that two of them show; itself if these are all."""
+        if tuple(positions) == self.positions:
+            return self
+        model = type(self.model)(self.model)
+        for image in list(model.images.values()):
+            if image.has_pose and position_of(image.name) not in positions:
+                model.deregister_frame(image.frame_id)
+        placed = dict(zip(self.positions, self.placements, strict=True))
+        return estimate_of(model, placed)
 
     @property
     def rank(self) -> tuple[int, int]:

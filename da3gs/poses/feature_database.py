@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 
 from da3gs._progress import Progress
@@ -23,6 +22,8 @@ LONG_SIDE = 1600
 """Of the working copies in pixels, at most."""
 _NAME = "{:05d}.jpg"
 _FEWEST_MATCHES = 15
+THREADS = 1
+"""Of COLMAP's solver: several add up in an order of their own, and the same photos give other cameras each time."""
 _PROBE = 1 << 22  # bytes that the disk has to take
 _DEFAULT_FOCAL = 1.2  # of the long side: what COLMAP assumes
 
@@ -95,6 +96,20 @@ class FeatureDatabase:
         with self.opened() as database:
             return {position_of(image.name): image.image_id for image in database.read_all_images()}
 
+    def image(self, position: int) -> Any:
+        """COLMAP's image of a photo, with its features."""
+        import pycolmap
+
+        with self.opened() as database:
+            image = database.read_image(self.image_ids()[position])
+            places = database.read_keypoints(image.image_id)[:, :2].astype(np.float64)
+        return pycolmap.Image(name=image.name, keypoints=places, camera_id=image.camera_id, image_id=image.image_id)
+
+    def camera(self, position: int) -> Any:
+        """COLMAP's camera of a photo."""
+        with self.opened() as database:
+            return database.read_camera(database.read_image(self.image_ids()[position]).camera_id)
+
     def set_focals(self, shares: Sequence[float | None]) -> None:
         """The focal lengths to begin at, in long sides; those that the input tells come first, None is unknown."""
         with self.opened() as database:
@@ -159,6 +174,31 @@ class FeatureDatabase:
         options.ransac.random_seed, options.ransac.max_error = self.seed % 2**31, most_error
         if pairs:
             pycolmap.verify_matches(self.path, listed, options=options)
+
+    @contextlib.contextmanager
+    def replaced_geometries(self, matches: Mapping[Pair, np.ndarray]) -> Iterator[Callable[[], None]]:
+        """These matches as the verified ones of their pairs inside the block, and for good where what is yielded is
+        called."""
+        import pycolmap
+
+        ids, before, kept = self.image_ids(), [], []
+        with self.opened() as database:
+            for (one, two), rows in matches.items():
+                pair = ids[one], ids[two]
+                if database.exists_two_view_geometry(*pair):
+                    before.append((pair, database.read_two_view_geometry(*pair)))
+                    database.delete_two_view_geometry(*pair)
+                geometry = pycolmap.TwoViewGeometry()
+                geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+                geometry.inlier_matches = np.ascontiguousarray(rows, np.uint32)
+                database.write_two_view_geometry(*pair, geometry)
+        yield lambda: kept.append(True)
+        if not kept:
+            with self.opened() as database:
+                for one, two in matches:
+                    database.delete_two_view_geometry(ids[one], ids[two])
+                for pair, geometry in before:
+                    database.write_two_view_geometry(*pair, geometry)
 
     def verified(self) -> dict[Pair, Float[np.ndarray, "m 4"]]:
         """The verified matches: places (u, v, u', v') in pixels of the two working copies."""
@@ -264,8 +304,3 @@ def _quiet() -> Iterator[None]:
 def all_pairs(count: int) -> Iterable[Pair]:
     """Every photo with every other."""
     return ((i, j) for i in range(count) for j in range(i + 1, count))
-
-
-def threads() -> int:
-    """How many threads COLMAP may take: as many as torch."""
-    return torch.get_num_threads()

@@ -10,8 +10,11 @@ import numpy as np
 from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
+from da3gs.poses.depth_prior_pair import depth_prior_pair
 from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database
 from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
+from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
+from da3gs.poses.resection import resected
 from da3gs.poses.self_calibration import focal_from_matches
 from da3gs.poses.sparse_mapping import best_mapping
 from da3gs.poses.turning import Frame, turned_on_the_spot
@@ -56,8 +59,10 @@ def estimated_cameras(
         search.plain()
         if (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
             search.estimate = turned
-        elif 0 < len(search.missing) <= _PATIENT:
-            search.wide()
+        else:
+            if 0 < len(search.missing) <= _PATIENT:
+                search.wide()
+            search.confirm(network)
         return search.estimate, {pair: len(rows) for pair, rows in database.verified().items()}
 
 
@@ -132,6 +137,22 @@ class CameraSearch:
                                    np.stack((here, there), axis=1)))  # fmt: skip
             self.matches[one, two] = _one_to_one(rows)
         self._map()
+
+    def confirm(self, network: NetworkView | None) -> None:
+        """Photos whose pose a second sign contradicts go, and what no mapper placed is tried with depth as a prior."""
+        self.progress("comparing photos through their points", 0, 1)
+        if self.estimate is not None:
+            told = photometric_excess(self.estimate, self.database)
+            sure = [p for p in self.estimate.positions if told.get(p, LEAST_EXCESS) >= LEAST_EXCESS]
+            self.estimate = self.estimate.only(sure) if len(sure) > 1 else None
+        known = self.features, self.matches
+        if self.estimate is None and network is not None and len(self.photos) <= _PATIENT:
+            self.estimate = depth_prior_pair(self.database, self.photos, *known, network, confirmed=self._agrees)
+        if self.estimate is not None and len(self.missing) <= _PATIENT:
+            self.estimate = resected(self.estimate, self.database, *known, confirmed=self._agrees)
+
+    def _agrees(self, estimate: CameraEstimate, position: int) -> bool:
+        return photometric_excess(estimate, self.database).get(position, 0.0) >= LEAST_EXCESS
 
     def _partners(self, position: int) -> list[int]:
         """Photos that a photo has most in common with, as far as plain matches tell."""

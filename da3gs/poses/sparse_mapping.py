@@ -7,7 +7,7 @@ from typing import Any
 from da3gs._progress import Progress
 from da3gs.poses.bundle_adjustment import LensFreedom, bundle_adjusted
 from da3gs.poses.camera_estimate import CameraEstimate, estimate_of
-from da3gs.poses.feature_database import FeatureDatabase, threads
+from da3gs.poses.feature_database import THREADS, FeatureDatabase
 
 LEAST_POINTS = 20
 """Fewer points carry no model."""
@@ -67,7 +67,7 @@ def _mapped_incrementally(
     import pycolmap
 
     options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed, options.num_threads = (database.seed + number) % 2**31, threads()
+    options.random_seed, options.num_threads = (database.seed + number) % 2**31, THREADS
     options.min_model_size, options.max_num_models = _SMALLEST_MODEL, 5
     options.triangulation.ignore_two_view_tracks = not two_view_tracks
     lens = LensFreedom.of(database.groups)
@@ -98,7 +98,7 @@ def _mapped_globally(database: FeatureDatabase) -> list[Any]:
 
     options = pycolmap.GlobalPipelineOptions()
     seed = database.seed % 2**31
-    options.random_seed, options.num_threads, options.min_model_size = seed, threads(), _SMALLEST_MODEL
+    options.random_seed, options.num_threads, options.min_model_size = seed, THREADS, _SMALLEST_MODEL
     options.mapper.random_seed = options.mapper.rotation_averaging.random_seed = seed
     options.mapper.global_positioning.random_seed = options.mapper.retriangulation.random_seed = seed
     lens = LensFreedom.of(database.groups)

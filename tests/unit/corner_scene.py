@@ -15,6 +15,7 @@ from da3gs.cameras import Cameras, look_at
 SIZE = (150, 200)
 FOCAL = 190.0
 _TEXELS = 110  # a unit of length
+_WALLS = (((-0.5, 0, 1), 5.0), ((0.5, 0, 1), 5.0), ((0, 1, 0), 1.0))  # normal and offset
 
 
 def print_of(seed: int, side: int = 640) -> np.ndarray:
@@ -61,8 +62,7 @@ def photographed(cameras: Cameras, *, seed: int = 0) -> list[np.ndarray]:
                           np.ones_like(u)), axis=-1)  # fmt: skip
         rays, origin = local @ pose[:3, :3].T, pose[:3, 3]
         depth, color = np.full(u.shape, np.inf), np.zeros((*u.shape, 3), np.float32)
-        walls = [((-0.5, 0, 1), 5.0), ((0.5, 0, 1), 5.0), ((0, 1, 0), 1.0)]
-        for (normal, offset), texture in zip(walls, prints, strict=True):
+        for (normal, offset), texture in zip(_WALLS, prints, strict=True):
             n = np.array(normal)
             along = (offset - origin @ n) / np.where(np.abs(rays @ n) < 1e-9, 1e-9, rays @ n)
             nearer = (along > 0.1) & (along < depth)
@@ -74,6 +74,16 @@ def photographed(cameras: Cameras, *, seed: int = 0) -> list[np.ndarray]:
         small = cv2.resize(color, (cameras.width, cameras.height), interpolation=cv2.INTER_AREA)
         pictures.append((small * 255).round().clip(0, 255).astype(np.uint8))
     return pictures
+
+
+def corner_depth(cameras: Cameras, index: int, height: int, width: int) -> torch.Tensor:
+    """Depth along z of what one camera sees, at another size."""
+    pose, intrinsics = cameras.cam_to_world[index].numpy(), cameras.intrinsics[index].numpy()
+    v, u = (np.mgrid[:height, :width] + 0.5) * np.array([cameras.height / height, cameras.width / width])[:, None, None]
+    x, y = (u - intrinsics[0, 2]) / intrinsics[0, 0], (v - intrinsics[1, 2]) / intrinsics[1, 1]
+    rays = np.stack((x, y, np.ones_like(u)), axis=-1) @ pose[:3, :3].T
+    along = np.stack([(offset - pose[:3, 3] @ np.array(n)) / (rays @ np.array(n)) for n, offset in _WALLS])
+    return torch.from_numpy(np.where(along > 0.1, along, np.inf).min(0)).float()
 
 
 def saved(pictures: list[np.ndarray], folder: Path, *, name: str = "photo") -> Path:

@@ -1,0 +1,159 @@
+"""Photometric agreement of estimated cameras: photos warped into one another through the depth of their points."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import QhullError
+
+from da3gs.poses.camera_estimate import CameraEstimate, pose_of
+from da3gs.poses.feature_database import FeatureDatabase, position_of
+
+LEAST_EXCESS = 6.0
+"""By how many standard deviations of the correlation that chance gives a photo has to agree with a neighbour."""
+
+_LONG_SIDE = 320  # pixels of the copies that are warped
+_WINDOW = 9  # pixels of the correlated windows, across
+_CONTRAST = 4.0  # grey levels: the standard deviation below which a window shows nothing
+_NEIGHBOURS = 3  # photos that a photo is compared with: those that show most of its points
+_SHIFTS = 16  # displaced comparisons that tell what chance gives
+_LEAST_SHIFT, _MOST_SHIFT = 0.06, 0.25  # of the long side
+_FEWEST = 60  # windows that tell anything
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Picture:
+    """A placed photo, small."""
+
+    grey: Float[np.ndarray, "H W"]
+    """Grey levels, float32."""
+    image: Any
+    """pycolmap's ``Image``."""
+    camera: Any
+    """pycolmap's ``Camera``."""
+    factor: float
+    """Pixels of this picture in one of the working copy."""
+
+
+def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> dict[int, float]:
+    """How far each placed photo agrees with those that show the same points, above chance.
+
+    The depth between a photo's points is interpolated linearly (of its inverse, over their Delaunay triangles); through
+    it the neighbour is warped into the photo, and both are compared by normalised cross-correlation of small windows.
+    Chance is what the same windows give when the neighbour is displaced sideways: features played no part in either,
+    so that this sign is independent of the matches.
+
+    Args:
+        estimate: with its pycolmap model.
+        database: of the same photos.
+
+    Returns:
+        By position: the excess of the mean correlation over that of displaced comparisons, in their standard
+        deviations, with the neighbour where it is largest. Photos with too little texture to tell are left out.
+    """
+    model = estimate.model
+    pictures = {
+        position_of(image.name): _picture(database, image, model.cameras[image.camera_id])
+        for image in model.images.values()
+        if image.has_pose and position_of(image.name) in estimate.positions
+    }
+    shared = estimate.seen.astype(np.int32) @ estimate.seen.T.astype(np.int32)
+    told: dict[int, float] = {}
+    for number, position in enumerate(estimate.positions):
+        points = estimate.points[estimate.seen[number]]
+        others = [i for i in np.argsort(-shared[number], kind="stable") if i != number and shared[number, i]][
+            :_NEIGHBOURS
+        ]
+        picture = pictures[position]
+        rows, columns = np.mgrid[: picture.grey.shape[0], : picture.grey.shape[1]] + 0.5
+        pixels = np.stack((columns, rows), -1).reshape(-1, 2) / picture.factor
+        surface = lifted_points(picture.image, picture.camera, points, pixels).reshape(*rows.shape, 3)
+        found = [_excess(picture, pictures[estimate.positions[i]], surface) for i in others]
+        if known := [value for value in found if value is not None]:
+            told[position] = max(known)
+    return told
+
+
+def _picture(database: FeatureDatabase, image: Any, camera: Any) -> _Picture:
+    copy = database.copies[position_of(image.name)]
+    factor = min(1.0, _LONG_SIDE / max(copy.height, copy.width))
+    size = (max(1, round(copy.width * factor)), max(1, round(copy.height * factor)))
+    grey = cv2.resize(copy.grey(), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return _Picture(grey=grey, image=image, camera=camera, factor=factor)
+
+
+def lifted_points(
+    image: Any, camera: Any, points: Float[np.ndarray, "N 3"], pixels: Float[np.ndarray, "M 2"]
+) -> Float[np.ndarray, "M 3"]:
+    """World coordinates of what pixels show, on the surface between the points that the photo shows.
+
+    Args:
+        image: pycolmap's ``Image``.
+        camera: pycolmap's ``Camera``.
+        points: world coordinates.
+        pixels: of the camera.
+
+    Returns:
+        NaN outside the points' triangles, everywhere if there is none.
+    """
+    pose = pose_of(image)
+    local = points @ pose[:3, :3].T + pose[:3, 3]
+    local = local[local[:, 2] > 0]
+    try:
+        depth = 1 / LinearNDInterpolator(np.asarray(camera.img_from_cam(local)), 1 / local[:, 2])(pixels)
+    except (QhullError, ValueError):  # fewer than three, or all on one line
+        return np.full((len(pixels), 3), np.nan)
+    rays = np.asarray(camera.cam_from_img(pixels))
+    return np.asarray((np.c_[rays * depth[:, None], depth] - pose[:3, 3]) @ pose[:3, :3])
+
+
+def _excess(picture: _Picture, other: _Picture, surface: Float[np.ndarray, "H W 3"]) -> float | None:
+    pose = pose_of(other.image)
+    local = surface @ pose[:3, :3].T + pose[:3, 3]
+    inside = np.isfinite(local[..., 2]) & (local[..., 2] > 0)
+    maps = np.full((*inside.shape, 2), -1e6)
+    if inside.any():
+        maps[inside] = np.asarray(other.camera.img_from_cam(local[inside])) * other.factor - 0.5
+    true = _correlation(picture.grey, other.grey, maps, inside)
+    if true is None:
+        return None
+    generator = np.random.default_rng(0)
+    long_side, chance = max(picture.grey.shape), []
+    for _ in range(_SHIFTS):
+        angle, length = generator.uniform(0, 2 * np.pi), generator.uniform(_LEAST_SHIFT, _MOST_SHIFT) * long_side
+        shifted = _correlation(
+            picture.grey, other.grey, maps + length * np.array([np.cos(angle), np.sin(angle)]), inside
+        )
+        if shifted is not None:
+            chance.append(shifted)
+    if len(chance) < _SHIFTS // 2:
+        return None
+    return float((true - np.mean(chance)) / max(float(np.std(chance)), 0.01))
+
+
+def _correlation(
+    one: Float[np.ndarray, "H W"],
+    two: Float[np.ndarray, "H W"],
+    maps: Float[np.ndarray, "H W 2"],
+    inside: Bool[np.ndarray, "H W"],
+) -> float | None:
+    """Mean normalised cross-correlation of the windows that lie in both and show something."""
+    warped = cv2.remap(two, maps[..., 0].astype(np.float32), maps[..., 1].astype(np.float32), cv2.INTER_LINEAR)
+    shown = (maps > 0).all(-1) & (maps < np.array(two.shape[::-1]) - 1.0).all(-1) & inside
+    whole = cv2.erode(shown.astype(np.uint8), np.ones((_WINDOW, _WINDOW), np.uint8), borderValue=0) > 0
+    first, second, cross = _moments(one, one), _moments(warped, warped), _moments(one, warped)
+    textured = whole & (first > _CONTRAST**2) & (second > _CONTRAST**2)
+    if textured.sum() < _FEWEST:
+        return None
+    return float((cross[textured] / np.sqrt(first[textured] * second[textured])).mean())
+
+
+def _moments(one: Float[np.ndarray, "H W"], two: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Covariance of two pictures in every window."""
+    mean = [cv2.blur(picture, (_WINDOW, _WINDOW)) for picture in (one, two)]
+    return np.asarray(cv2.blur(one * two, (_WINDOW, _WINDOW)) - mean[0] * mean[1])

@@ -32,7 +32,7 @@ _MAX_SIDE = 65536
 def read_scene(path: Path) -> Scene:
     """The scene in a folder."""
     record = read_record(path)
-    gaussians = load_ply(path / "scene.ply")
+    gaussians = dataclasses.replace(load_ply(path / "scene.ply"), antialiased=record.get("antialiased") is True)
     photos = _photos(path)
     sizes = _used_sizes(record, photos)
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)

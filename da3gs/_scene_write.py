@@ -22,7 +22,7 @@ from da3gs._progress import Progress
 from da3gs.formats.arrays import save_arrays
 from da3gs.formats.colmap import pinhole_model, save_colmap
 from da3gs.formats.inria import InriaCameras, save_inria
-from da3gs.formats.ply import save_ply
+from da3gs.formats.ply import MIP, save_ply
 from da3gs.formats.transforms import save_transforms, transforms_content
 from da3gs.geometry.harmonics import C0
 from da3gs.geometry.projection import rigid_inverse
@@ -72,6 +72,7 @@ def finished_record(scene: Scene) -> dict[str, Any]:
         "frame": frame,
         "splats": len(scene.gaussians),
         "harmonics_degree": scene.gaussians.degree,
+        "antialiased": scene.gaussians.antialiased,
         "sizes": [list(size) for size in _sizes(scene)],
     }
 
@@ -115,6 +116,8 @@ def ply_lines(scene: Scene) -> list[str]:
         f"Unit: {unit}",
         "Axes: OpenCV (x right, y down, z forward)",
     ]
+    if scene.gaussians.antialiased:
+        lines.append(MIP)
     if any(scene.offset):
         lines.append("Offset: " + " ".join(repr(x) for x in scene.offset))
     return lines

@@ -30,6 +30,9 @@ class Gaussians(TensorRecord):
     harmonics: Float[Tensor, "*batch N K 3"]
     """Spherical harmonics in the basis of 3D Gaussian Splatting, K = (degree + 1)², a row a coefficient:
     colour towards unit direction e is ``max(0, Σ_k Y_k(e) harmonics[k] + 0.5)``."""
+    antialiased: bool = False
+    """Whether they are to be drawn fainter where the renderer's blur widens them (Mip-Splatting): splats smaller than a
+    pixel, which would else grow fat from afar."""
 
     def __len__(self) -> int:
         """How many splats."""
@@ -52,17 +55,19 @@ class Gaussians(TensorRecord):
         """The splats after the world went through a similarity (no batch axis on it): harmonics turn with it too."""
         s = similarity.to(device=self.means.device, dtype=self.means.dtype)
         turn = matrix_to_quaternion(s.rotation).expand_as(self.quaternions)
-        return Gaussians(
+        return dataclasses.replace(
+            self,
             means=s.scale * (self.means @ s.rotation.T) + s.translation,
             scales=self.scales * s.scale,
             quaternions=multiply_quaternions(turn, self.quaternions),
-            opacities=self.opacities,
             harmonics=rotate_harmonics(self.harmonics, s.rotation),
         )
 
     @staticmethod
     def concatenated(parts: Sequence[Gaussians]) -> Gaussians:
-        """All splats of ``parts``, in order; lower harmonic degrees are padded with zeros."""
+        """All splats of ``parts``, in order; lower harmonic degrees are padded with zeros. They are drawn in one way:
+        antialiased where any part is.
+        """
         bands = max(part.harmonics.shape[-2] for part in parts)
         padded = [
             p.harmonics
@@ -76,4 +81,5 @@ class Gaussians(TensorRecord):
             quaternions=torch.cat([p.quaternions for p in parts], -2),
             opacities=torch.cat([p.opacities for p in parts], -1),
             harmonics=torch.cat(padded, -3),
+            antialiased=any(part.antialiased for part in parts),
         )

@@ -50,14 +50,18 @@ class Reconstruct(Command):
     shared_focal: Switch = False
     """One camera took all photos, at one focal length."""
     splats: Literal["auto", "head", "depth"] = "auto"
-    """From the model's splat head, or one Gaussian a pixel from its depth; auto: the head where there is one, but with
-    the bundled model, or one that you trained, those from depth wherever the photos agree on it."""
+    """From the model's splat head, or one Gaussian a pixel from depth; auto: where cameras are exact, from depth that
+    stereo finds; else the head where there is one, but with the bundled model, or one that you trained, from depth
+    wherever the photos agree on it."""
     views: Annotated[str, option("N|auto")] = "auto"
     """At most this many photos; auto: as many as the model takes."""
     fps: Annotated[Optional[float], option("F", hint="")] = None
     """Frames a second to take from a video."""
     resolution: Annotated[str, option("N|auto")] = "auto"
     """Long side in pixels; auto: the model's own."""
+    detail: Annotated[str, option("N|auto")] = "auto"
+    """Where cameras are exact: long side of the pixel grid that splats are made on; auto: about 1,000, fewer where the
+    photos are smaller or the budget is."""
     masks: Annotated[Optional[str], option("DIR", hint="")] = None
     """Pictures by the photos' names, white where a pixel is to be kept."""
     invert_masks: Switch = False
@@ -135,6 +139,7 @@ class Reconstruct(Command):
             "views": number_or_auto("--views", self.views),
             "fps": self.fps,
             "resolution": number_or_auto("--resolution", self.resolution),
+            "detail": number_or_auto("--detail", self.detail),
             "masks": self.masks,
             "invert_masks": self.invert_masks,
             "panoramas": self.panoramas,

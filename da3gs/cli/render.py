@@ -49,7 +49,7 @@ class Render(Command):
     background: Annotated[Optional[str], option("R,G,B", hint="(default: black)")] = None
     """Colour behind the splats, each 0 to 1."""
     antialias: Switch = False
-    """Splats smaller than a pixel grow fainter instead of larger."""
+    """Splats smaller than a pixel grow fainter instead of larger; what the file says is done without it."""
     frames: Literal["png", "jpg", "webp"] = "png"
     """What the pictures in a folder are: png and webp without loss, jpg smaller."""
     common: DrawingOptions = DRAWING
@@ -78,7 +78,7 @@ class Render(Command):
                 mask=self.mask,
                 background=background,
                 backend=self.common.backend,
-                antialias=self.antialias,
+                antialias=self.antialias or None,
                 frames=self.frames,
                 overwrite=self.overwrite,
                 progress=progress,

@@ -238,7 +238,7 @@ def rate_rows(
 
 @inline
 @typing.no_type_check
-def _candidates(plane, prior, costs, state, y, x, reach, wide, lens, near, far, tried) -> int:
+def _candidates(plane, prior, costs, state, y, x, reach, wide, lens, bounds, near, far, tried) -> int:
     """Into ``tried``: planes of neighbours, the prior's, and random ones near the pixel's own; returns how many."""
     height, width = costs.shape
     w, gx, gy = plane[y, x, 0], plane[y, x, 1], plane[y, x, 2]
@@ -268,8 +268,12 @@ def _candidates(plane, prior, costs, state, y, x, reach, wide, lens, near, far, 
         if trial == 2 and wide:
             j = min(int((two + np.float32(1.0)) * np.float32(0.5 * height)), height - 1)
             i = min(int((three + np.float32(1.0)) * np.float32(0.5 * width)), width - 1)
-            a = prior[j, i, 0] * math.exp(np.float32(0.3) * one)
-            b, c = prior[j, i, 1], prior[j, i, 2]
+            if (x // 2 + y) % 2 == 0:
+                a = prior[j, i, 0] * math.exp(np.float32(0.3) * one)
+                b, c = prior[j, i, 1], prior[j, i, 2]
+            else:  # what stands near may be expected nowhere
+                share = np.float32(0.5) * (one + np.float32(1.0))
+                a, b, c = bounds[0] * math.exp(share * math.log(bounds[1] / bounds[0])), w * 0, w * 0
         elif trial == 0 or trial == 2:
             a = w * math.exp(reach * one)
             b, c = gx * a / w, gy * a / w
@@ -303,7 +307,7 @@ def improve_rows(
         color: 0 or 1: pixels with ``(x + y) % 2 == color`` change.
         seed: of the random numbers of this half sweep.
         reach: how far from its own plane a pixel looks, a share of inverse depth.
-        wide: whether it also looks at depth that is expected anywhere in the picture.
+        wide: whether it also looks at depth that is expected elsewhere in the picture, and at any within the bounds.
         grey: [h, w] this view; NaN where it says nothing.
         plane: [h, w, 3] inverse depth at the pixel's centre and its slopes.
         prior: [h, w, 3] the plane that is expected.
@@ -329,7 +333,7 @@ def improve_rows(
             u, v = np.float32(x) + np.float32(0.5), np.float32(y) + np.float32(0.5)
             state = seeded(seed, x, y)
             w, gx, gy, cost = plane[y, x, 0], plane[y, x, 1], plane[y, x, 2], costs[y, x]
-            count = _candidates(plane, prior, costs, state, y, x, reach, wide, lens, near, far, tried)
+            count = _candidates(plane, prior, costs, state, y, x, reach, wide, lens, bounds, near, far, tried)
             ready = False
             for i in range(count):
                 a, b, c = tried[i, 0], tried[i, 1], tried[i, 2]

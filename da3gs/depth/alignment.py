@@ -90,10 +90,7 @@ def honest_depth(
     Returns:
         The prediction, and what was done, for scene.json.
     """
-    telling = views.masks
-    if result.sky is not None:
-        ground = ~result.sky.cpu()
-        telling = ground if telling is None else telling.cpu() & ground
+    telling = telling_pixels(result, views)
     done: dict[str, Any] = {}
     starts: dict[str, Tensor] = {}
     if len(views) > 1:
@@ -113,13 +110,22 @@ def honest_depth(
             result.depth, result.cameras, points, visible=everywhere, masks=telling, seed=seed
         )
         if len(views) == 1:
-            return _with_depth(result, fitted.depth), done
+            return with_depth(result, fitted.depth), done
     consistent = consistent_depth(views.images, result.depth, result.cameras, telling, starts=starts)
     done["views"] = consistent.as_dict()
-    return _with_depth(result, consistent.depth), done
+    return with_depth(result, consistent.depth), done
 
 
-def _with_depth(result: Placed, depth: Float[Tensor, "V H W"]) -> Placed:
+def telling_pixels(result: Placed, views: Views) -> Bool[Tensor, "V H W"] | None:
+    """Where pixels tell something of depth: wanted and no sky; None: everywhere."""
+    telling = None if views.masks is None else views.masks.cpu()
+    if result.sky is not None:
+        ground = ~result.sky.cpu()
+        telling = ground if telling is None else telling & ground
+    return telling
+
+
+def with_depth(result: Placed, depth: Float[Tensor, "V H W"]) -> Placed:
     """The prediction with another depth; a head's splats, one a pixel, move along their pixels' rays and grow alike."""
     gaussians = result.gaussians
     if gaussians is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Shaped, UInt8, UInt32
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from da3gs.views import Views
 
 SIDES = (126, 252, 504)
 """Long sides of the levels, pixels."""
+_SMALLEST = 48  # long side of a level that still tells anything
 _SWEEPS = ((6, 2), (2, 2), (1, 2))
 """Sweeps of each level without and with the other views' depth."""
 _REACH = (0.3, 0.06, 0.02)
@@ -51,7 +53,9 @@ class StereoLevel:
     matrices: Float[np.ndarray, "V V 3 3"]
     """``K' R K⁻¹`` from the first view to the second."""
     offsets: Float[np.ndarray, "V V 3"]
-    """``K' t`` of the same, in units of the depth's median."""
+    """``K' t`` of the same, in the unit of inverse depth."""
+    sizes: tuple[tuple[int, int], ...]
+    """Height and width of each photo on this grid, without padding."""
 
 
 def stereo_level(
@@ -64,7 +68,7 @@ def stereo_level(
     """The photos at a long side of the canvas, and how pixels of one view go over into another."""
     factor = side / max(cameras.height, cameras.width)
     height, width = round(cameras.height * factor), round(cameras.width * factor)
-    grey = np.full((len(sharp), height, width), np.nan, np.float32)
+    grey, sizes = np.full((len(sharp), height, width), np.nan, np.float32), []
     k = cameras.intrinsics.double().cpu().numpy().copy()
     for view, photo in enumerate(sharp):
         h, w = max(2, round(photo.height * factor)), max(2, round(photo.width * factor))
@@ -75,6 +79,7 @@ def stereo_level(
             mask = masks[view, : photo.height, : photo.width].cpu().numpy().astype(np.uint8)
             own[cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST) == 0] = np.nan
         grey[view, :h, :w] = own
+        sizes.append((h, w))
         k[view, 0] *= w / photo.width
         k[view, 1] *= h / photo.height
     poses = cameras.world_to_cam.double().cpu()
@@ -83,7 +88,13 @@ def stereo_level(
     offsets = (k[None] @ relative[..., :3, 3:])[..., 0] / unit
     lens = np.stack((k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]), -1)
     lens, matrices, offsets = (a.astype(np.float32) for a in (lens, matrices, offsets))
-    return StereoLevel(grey=grey, lens=lens, matrices=matrices, offsets=offsets)
+    return StereoLevel(grey=grey, lens=lens, matrices=matrices, offsets=offsets, sizes=tuple(sizes))
+
+
+def stereo_sides(sharp: Sequence[Sharp], most: int = SIDES[-1]) -> tuple[int, ...]:
+    """Long sides of the levels for these photos: ``SIDES``, or as far apart below a finest level of fewer pixels."""
+    finest = min(most, max(max(photo.image.shape[:2]) for photo in sharp))
+    return tuple(side for side in (finest // 4, finest // 2, finest) if side >= _SMALLEST) or (finest,)
 
 
 def resized_planes(planes: Float[np.ndarray, "V h w 3"], size: tuple[int, int]) -> Float[np.ndarray, "V H W 3"]:
@@ -107,7 +118,18 @@ class StereoDepth:
     votes: UInt8[np.ndarray, "V h w"]
     """How many other views bear the plane out; 0: it is a guess."""
     level: StereoLevel
-    """The photos at this size."""
+    """The photos at this size, in the cameras' unit."""
+
+    def ways(self, view: int) -> Float[np.ndarray, "V 12"]:
+        """From pixels of a view to those of each: ``K' R K⁻¹`` and ``K' t``, row by row."""
+        level = self.level
+        there = np.concatenate((level.matrices[view], level.offsets[view, :, :, None]), -1)
+        return np.ascontiguousarray(there.reshape(len(there), 12), np.float32)
+
+    def depth(self, size: tuple[int, int]) -> Float[Tensor, "V H W"]:
+        """Along the cameras' z axes, of the nearest pixels: never a mean over an edge."""
+        inverse = torch.from_numpy(self.planes[..., 0]).clamp(min=1e-12)
+        return resized_depth(1 / inverse, size)
 
 
 def stereo_depth(
@@ -134,7 +156,7 @@ def stereo_depth(
         cameras: of ``views``, exact.
         start: the expected depth, aligned to the cameras.
         masks: where pixels count.
-        sides: long sides of the levels, the last ones of ``SIDES``.
+        sides: long sides of the levels, at most three; see ``stereo_sides``.
         seed: of the planes drawn at random.
         threads: as many as torch uses by default.
     """
@@ -151,7 +173,7 @@ def stereo_depth(
         size = (level.grey.shape[1], level.grey.shape[2])
         expected = unit / resized_depth(depth, size).numpy()
         planes, prior = resized_planes(planes, size), resized_planes(prior, size)
-        at = len(SIDES) - len(sides) + step
+        at = len(SIDES) - len(sides) + step if step else 0
         search = _Search(level, neighbors, prior, planes, seed=seed + step, wide=step == 0, threads=threads)
         search.sweeps(_SWEEPS[at][0], _REACH[at], geometric=False)
         search.sweeps(_SWEEPS[at][1], _REACH[at] / 2, geometric=True)
@@ -163,6 +185,7 @@ def stereo_depth(
         prior = _completed(found, votes, expected, level, _SPECKS[at])
         known, planes = (votes, prior), search.planes
     assert known is not None
+    level = dataclasses.replace(level, offsets=level.offsets * np.float32(unit))
     return StereoDepth(planes=prior / np.float32(unit), votes=known[0], level=level)
 
 

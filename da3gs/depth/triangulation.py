@@ -22,7 +22,8 @@ _CONTRAST = 0.01  # of SIFT: low, since small pictures have few features and the
 _EPIPOLAR = 0.004  # of the long side: how far from the line a match may lie
 _RATIO = 0.8  # of the distances of descriptors: the best on the line against the next that lies elsewhere
 _ANGLE = 1.0  # degrees between the rays: less tells no depth
-_LONG_SIDE = 1008  # of photos that features are looked for in
+LONG_SIDE = 1008
+"""Of photos that features are looked for in, pixels."""
 _NEAREST = 12  # views that each view is matched with
 
 
@@ -48,18 +49,24 @@ class Sharp:
     """Its width in the view."""
 
 
-def sharp_photos(photos: Sequence[Photo], index: Sequence[int]) -> list[Sharp]:
-    """The photos at these positions, read again, at a long side of at most 1008 pixels."""
+def sharp_photos(photos: Sequence[Photo], index: Sequence[int], long_side: int = LONG_SIDE) -> list[Sharp]:
+    """The photos at these positions, read again, at a long side of at most so many pixels."""
+    whole = (photos[i] for i in index)
+    return [
+        smaller_photo(Sharp(image=photo.read().image, height=photo.height, width=photo.width), long_side)
+        for photo in whole
+    ]
+
+
+def smaller_photo(photo: Sharp, long_side: int) -> Sharp:
+    """A photo at a long side of at most so many pixels."""
     import cv2
 
-    found = []
-    for photo in (photos[i] for i in index):
-        image = photo.read().image
-        factor = min(1.0, _LONG_SIDE / max(image.shape[:2]))
-        size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
-        found.append(Sharp(image=image, height=photo.height, width=photo.width))
-    return found
+    factor = min(1.0, long_side / max(photo.image.shape[:2]))
+    if factor == 1:
+        return photo
+    size = (max(2, round(photo.image.shape[1] * factor)), max(2, round(photo.image.shape[0] * factor)))
+    return dataclasses.replace(photo, image=cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA))
 
 
 def matched_points(

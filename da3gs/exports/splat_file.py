@@ -13,6 +13,7 @@ from da3gs import __version__
 from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import WORDS
 from da3gs.formats.axes import LETTERS, Frame, axes_change, frame_of, with_axes
+from da3gs.formats.ply import MIP
 from da3gs.formats.registry import load_splat_file
 from da3gs.gaussians import Gaussians
 
@@ -36,10 +37,13 @@ class BareSplats:
     """What to add to positions to get the caller's; None where the file does not say."""
     stated: bool = False
     """Whether the file names its axes."""
-    antialiased: bool = False
-    """Whether the file says that its splats are for a renderer that compensates for its blur."""
     notes: tuple[str, ...] = ()
     """What reading had to make up or pass over, for people."""
+
+    @property
+    def antialiased(self) -> bool:
+        """Whether the file says that its splats are for a renderer that compensates for its blur."""
+        return self.gaussians.antialiased
 
     def turned(self, frame: Frame) -> BareSplats:
         """The same in the axes of another program."""
@@ -75,7 +79,7 @@ class BareSplats:
         if self.offset is not None and any(self.offset):
             lines.append("Offset: " + " ".join(repr(x) for x in self.offset))
         if self.antialiased:
-            lines.append("SplatRenderMode: mip")
+            lines.append(MIP)
         return [f"da3gs {__version__}", *lines] if lines else []
 
 
@@ -102,6 +106,7 @@ def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
             )
         gaussians = gaussians.masked(finite)
         notes.append(f"{bad} splats left out, whose numbers are not finite")
+    gaussians = dataclasses.replace(gaussians, antialiased=file.antialiased)
     axes = file.axes if frame is None else LETTERS[frame]
     known = frame_of(axes)
     change = axes_change(axes, "RDF" if known is None else axes)
@@ -112,7 +117,6 @@ def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
         unit=file.unit,
         offset=_turned(change, file.offset),
         stated=file.stated,
-        antialiased=file.antialiased,
         notes=tuple(notes),
     )
 

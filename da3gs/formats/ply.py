@@ -81,6 +81,10 @@ class PlyHeader:
         return ">" if self.format == "binary_big_endian" else "<"
 
 
+MIP = "SplatRenderMode: mip"
+"""The comment, Brush's, that says that the splats are to be drawn antialiased."""
+
+
 def save_ply(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False, comments: Sequence[str] = ()) -> None:
     """Write splats as a binary little-endian PLY: x y z nx ny nz f_dc f_rest opacity scale rot, all float32.
 

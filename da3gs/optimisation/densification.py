@@ -26,7 +26,7 @@ def error_shares(
     cameras: Cameras,
     losses: Sequence[PhotometricLoss],
     *,
-    antialias: bool = False,
+    antialias: bool | None = None,
     backend: Backend = "auto",
 ) -> Float[Tensor, "N"]:
     """Each splat's share of the photos' absolute error, by its blending weights (Rota Bulò et al. 2024)."""

@@ -74,8 +74,8 @@ class Options:
     """Splats may be split up to this count."""
     seed: int = 0
     """Of the order of the photos."""
-    antialias: bool = False
-    """Draw splats smaller than a pixel fainter rather than larger."""
+    antialias: bool | None = None
+    """Draw splats smaller than a pixel fainter rather than larger; None: where they are made for it."""
     backend: Backend = "auto"
     """Draws the splats."""
 
@@ -139,6 +139,7 @@ class SplatOptimizer:
             quaternions=value["quaternions"],
             opacities=torch.sigmoid(value["opacities"]),
             harmonics=torch.cat((harmonics, value["bands"]), -2) if "bands" in value else harmonics,
+            antialiased=self._start.antialiased,
         )
 
     def cameras(self) -> Cameras:

@@ -126,7 +126,7 @@ def check(
     if reference is not None and len(splats.means):
         cameras = reference[0].transformed(axes)
         gaussians = _tensors(splats).to(drawing_device(device))
-        scores = _scores(gaussians, cameras, reference[1], backend, splats.antialiased)
+        scores = _scores(gaussians, cameras, reference[1], backend)
         if scene is not None and folder is None and splats.kind != ".ply":
             precision = _precision(gaussians, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
@@ -194,16 +194,17 @@ def _precision(gaussians: Gaussians, scene: Path, cameras: Cameras, axes: Simila
 
 
 def _tensors(splats: DecodedSplats) -> Gaussians:
-    return Gaussians(**{name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS})
+    columns = {name: torch.from_numpy(getattr(splats, name)).float() for name in _FIELDS}
+    return Gaussians(**columns, antialiased=splats.antialiased)
 
 
 def _scores(
-    gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend, antialias: bool = False
+    gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend
 ) -> list[float]:
     scores = []
     with torch.no_grad():
         for index in range(len(cameras)):
-            again = render(gaussians, cameras[index], backend=backend, antialias=antialias).color.cpu()
+            again = render(gaussians, cameras[index], backend=backend).color.cpu()
             scores.append(float(psnr(again, color[index].float())))
     return scores
 

@@ -298,7 +298,7 @@ def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> W
             axes=LETTERS[content.frame],
             comments=content.comments(),
             spz_version=spz_version,
-            antialiased=content.antialiased,
+            antialiased=content.gaussians.antialiased,
             up=content.upward,
             unit=content.unit or "",
         )
@@ -307,6 +307,7 @@ def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> W
         axes=LETTERS[told["axes"]] if told.get("axes") in LETTERS else "RDF",
         comments=_comments(content),
         spz_version=spz_version,
+        antialiased=content.gaussians.antialiased,
         views=page_views(content),
         up=vertical_axis(content),
         unit=str(told.get("unit") or ""),
@@ -320,9 +321,9 @@ def _not_kept(content: Scene | BareSplats, row: Format) -> tuple[str, ...]:
     said: dict[Statement, str] = {}
     if offset is not None and any(offset):
         said["offset"] = "the offset " + " ".join(f"{value:.12g}" for value in offset)
+    if content.gaussians.antialiased:
+        said["antialiased"] = "that they are for a renderer that compensates for its blur"
     if isinstance(content, BareSplats):
-        if content.antialiased:
-            said["antialiased"] = "that they are for a renderer that compensates for its blur"
         if content.up is not None and content.up != dataclasses.replace(content, up=None).upward:
             said["up"] = "the direction up " + " ".join(f"{value:g}" for value in content.up)
     return tuple(words for kind, words in said.items() if kind not in row.keeps)

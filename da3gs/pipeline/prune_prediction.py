@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -17,8 +18,16 @@ from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, kept_splats, parse_
 from da3gs.views import Views
 
 
-def kept_splats_of(result: Placed, views: Views, settings: Settings) -> tuple[Assembled, dict[str, int]]:
+def kept_splats_of(
+    result: Placed, views: Views, settings: Settings, surfels: Iterable[Assembled] | None = None
+) -> tuple[Assembled, dict[str, int]]:
     """The splats that stay, cleaned view by view, and how many went for which reason.
+
+    Args:
+        result: what the splats are made from.
+        views: the photos.
+        settings: the flags.
+        surfels: the splats of each view where stereo has made them; nothing contradicts these.
 
     Raises:
         InputError: none stays.
@@ -26,9 +35,11 @@ def kept_splats_of(result: Placed, views: Views, settings: Settings) -> tuple[As
     parts, dropped, count = [], dict[str, int](), 0
     limits = _limits(settings, views)
     alone = None if limits is None else dataclasses.replace(limits, outliers=None)
-    exact = limits is not None and not settings.upstream and result.poses == "given"
+    exact = surfels is None and limits is not None and not settings.upstream and result.poses == "given"
     against = contradicted(result.depth, result.cameras, views).cpu() if exact else None
-    for view, candidates in enumerate(assembled_views(result, views, sky=settings.sky, backend=settings.backend)):
+    if surfels is None:
+        surfels = assembled_views(result, views, sky=settings.sky, backend=settings.backend)
+    for view, candidates in enumerate(surfels):
         keep, reasons = _cleaned(candidates, result, view, alone, settings)
         if against is not None:
             h, w = views.sizes[view]

@@ -8,26 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import nn
 
 from da3gs._progress import Progress, Stopwatch, silent
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
-from da3gs.depth.alignment import honest_depth
 from da3gs.depth.photo_consistency import with_sharp_splats
-from da3gs.depth.triangulation import sharp_photos
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.geometry.projection import rigid_inverse
-from da3gs.geometry.rotations import orthonormalized
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
+from da3gs.pipeline.caller_frame import near_origin, resized_poses
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
+from da3gs.pipeline.exact_cameras import surfaces
 from da3gs.pipeline.memory_estimate import tight_memory, what_fits, within_memory
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.predict import predict, predicted_cameras
@@ -42,7 +38,7 @@ from da3gs.poses.world_frame import Up, upright_frame
 from da3gs.prediction import Placed
 from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
-from da3gs.scene import Provenance, Scene, far_offset
+from da3gs.scene import Provenance, Scene
 from da3gs.splats.from_prediction import Assembled
 from da3gs.views import Views
 
@@ -60,6 +56,7 @@ def reconstruct(
     views: int | Literal["auto"] = "auto",
     fps: float | None = None,
     resolution: int | Literal["auto"] = "auto",
+    detail: int | Literal["auto"] = "auto",
     masks: str | Path | None = None,
     invert_masks: bool = False,
     panoramas: Literal["auto", "always", "never"] = "auto",
@@ -97,6 +94,7 @@ def reconstruct(
         source: what to read, its kind is told from its content; or photos already loaded.
         model: a name, a file, a folder in the official layout, or a model already loaded; ``auto`` is the best one on
             this machine that may be used commercially.
+        detail: long side of the grid that splats are made on where cameras are exact; ``auto``: about 1,000.
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
@@ -113,7 +111,8 @@ def reconstruct(
     """
     settings = Settings(
         poses=poses, shared_focal=shared_focal, splats=splats,
-        views=views, fps=fps, resolution=resolution, invert_masks=invert_masks, panoramas=panoramas, split=split,
+        views=views, fps=fps, resolution=resolution, detail=detail, invert_masks=invert_masks,
+        panoramas=panoramas, split=split,
         metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
@@ -126,7 +125,7 @@ def reconstruct(
         torch.manual_seed(settings.seed)
         loaded = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
         roles = split_of(loaded, settings)
-        everything, offset = _near_origin(loaded)
+        everything, offset = near_origin(loaded)
         with watch("network"), tight_memory():
             result, everyone = _predicted_in_memory(ready.network, everything, roles, settings, progress)
         card = ready.card
@@ -226,22 +225,25 @@ def _reconstruct(
     context, held = split
     views = everything[context]
     alignment: dict[str, Any] | None = None
+    surfels: list[Assembled] | None = None
+    if result.poses == "given" and (settings.metric == "on" or (photos.estimated and settings.metric == "auto")):
+        result = result.in_metres()
     if photos.one_spot and not settings.upstream:
         result, alignment = on_a_sphere(result), {"one_spot": True}
     elif result.poses == "given" and not settings.upstream:
-        with watch("alignment"):
-            progress("fitting depth to the photos", 0, 1)
-            points = None if photos.points is None else torch.from_numpy(photos.points.positions - np.array(offset))
-            sharp = sharp_photos(photos.photos, context)
-            result, alignment = honest_depth(result, views, points, sharp=sharp, seed=settings.seed)
-            progress("fitting depth to the photos", 1, 1)
-    if result.poses == "given" and (settings.metric == "on" or (photos.estimated and settings.metric == "auto")):
-        result = result.in_metres()
+        with watch("alignment"), tight_memory():
+            found_surfaces = surfaces(result, views, photos, context, offset, settings, progress)
+            result, alignment = found_surfaces.result, found_surfaces.record
+        with watch("splats"), tight_memory():
+            surfels = found_surfaces.splats(views, settings, _most(settings, 1))
+        del found_surfaces
     with watch("splats"), tight_memory():
-        if settings.splats == "auto" and card.by_photos and not settings.upstream:
+        if surfels is not None:
+            result = dataclasses.replace(result, gaussians=None)
+        elif settings.splats == "auto" and card.by_photos and not settings.upstream:
             result = with_sharp_splats(result, views)
-        kept, dropped = kept_splats_of(result, views, settings)
-        found = len(kept.gaussians)
+        kept, dropped = kept_splats_of(result, views, settings, surfels)
+        found, surfels = len(kept.gaussians), None
         if not settings.upstream:
             kept = _bounded(kept, result, settings)
     gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
@@ -250,14 +252,25 @@ def _reconstruct(
         scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
     given = photos.cam_to_world_given if result.poses == "given" else None
     if given is not None and result.resized != 1:  # metres were asked for
-        given = _resized(given, result.resized)
+        given = resized_poses(given, result.resized)
         x, y, z = (result.resized * shift for shift in offset)
         offset = (x, y, z)
     return Scene(
         gaussians=gaussians,
         cameras=result.cameras.to("cpu"),
         views=dataclasses.replace(views, cameras=None, intrinsics=None),
-        record=scene_record(card, photos, context, held, settings, result, dropped, scores, watch.seconds)
+        record=scene_record(
+            card,
+            photos,
+            context,
+            held,
+            settings,
+            result,
+            dropped,
+            scores,
+            watch.seconds,
+            antialiased=gaussians.antialiased,
+        )
         | {"alignment": alignment, **made},
         provenance=provenance,
         depth=result.depth.cpu(),
@@ -293,41 +306,18 @@ def _scores(
     return dataclasses.replace(scores, holdout=holdout, holdout_poses=source)
 
 
-def _near_origin(photos: LoadedPhotos) -> tuple[Views, tuple[float, float, float]]:
-    """The views with given cameras moved, in float64, to where float32 can hold the scene; and what was subtracted."""
-    views, poses = photos.views, photos.cam_to_world_given
-    if views.cameras is None or poses is None:
-        return views, (0.0, 0.0, 0.0)
-    cam_to_world = torch.from_numpy(poses).clone()
-    cam_to_world[:, :3, :3] = orthonormalized(cam_to_world[:, :3, :3])
-    offset = far_offset(dataclasses.replace(views.cameras, world_to_cam=rigid_inverse(cam_to_world)))
-    if not offset.any():
-        return views, (0.0, 0.0, 0.0)
-    cam_to_world[:, :3, 3] -= offset
-    cameras = dataclasses.replace(views.cameras, world_to_cam=rigid_inverse(cam_to_world).float())
-    x, y, z = offset.tolist()
-    return dataclasses.replace(views, cameras=cameras), (x, y, z)
-
-
-def _resized(cam_to_world: Float[np.ndarray, "V 4 4"], factor: float) -> Float[np.ndarray, "V 4 4"]:
-    """Poses in a world whose lengths are multiplied by a factor."""
-    resized = cam_to_world.copy()
-    resized[:, :3, 3] *= factor
-    return resized
-
-
 def _bounded(kept: Assembled, result: Placed, settings: Settings) -> Assembled:
     """Few enough splats to be drawn all at once."""
-    most = _most(settings, kept.gaussians)
+    most = _most(settings, kept.gaussians.harmonics.shape[-2])
     gaussians, provenance = bounded(kept.gaussians, kept.provenance, result.cameras.to("cpu"), most)
     assert provenance is not None
     return Assembled(gaussians=gaussians, wanted=torch.ones(len(gaussians), dtype=torch.bool), provenance=provenance)
 
 
-def _most(settings: Settings, gaussians: Gaussians) -> int:
-    """How many splats the scene may have."""
+def _most(settings: Settings, bands: int) -> int:
+    """How many splats, of so many harmonics, the scene may have."""
     if settings.max_mb is not None:
-        return splats_in(settings.max_mb, gaussians.harmonics.shape[-2])
+        return splats_in(settings.max_mb, bands)
     return DEFAULT_BUDGET if settings.budget is None else settings.budget
 
 
@@ -349,7 +339,7 @@ def _improved(
     rows: Provenance | None = kept.provenance.to(device)
     if settings.upstream:
         return gaussians, rows, {"refinement": None, "budget": None}
-    cameras, most = result.cameras.to(device), _most(settings, gaussians)
+    cameras, most = result.cameras.to(device), _most(settings, gaussians.harmonics.shape[-2])
     refinement, budget = None, None
     if settings.refine:
         with watch("refinement"):

@@ -48,7 +48,7 @@ def render_path(
     mask: bool = False,
     background: tuple[float, float, float] | None = None,
     backend: Backend = "auto",
-    antialias: bool = False,
+    antialias: bool | None = None,
     frames: FrameFormat = "png",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -85,7 +85,6 @@ def render_path(
         raise InputError("depth and mask exclude each other; ask for one of them")
     bare = BareSplats(gaussians=scene) if isinstance(scene, Gaussians) else scene
     gaussians = bare.gaussians
-    antialias = antialias or (isinstance(bare, BareSplats) and bare.antialiased)
     single = suffix in (".png", ".jpg", ".jpeg") or (suffix == ".webp" and camera is not None)
     cameras, rate = _cameras(bare, path, camera, size, fps, seconds, backend, each=single or suffix == "/")
     if suffix == ".mp4":

@@ -39,6 +39,8 @@ def scene_record(
     dropped: dict[str, int],
     scores: Scores,
     seconds: dict[str, float],
+    *,
+    antialiased: bool = False,
 ) -> dict[str, Any]:
     """The content of scene.json: where everything came from and how good it is."""
     given = result.poses == "given" and not photos.estimated
@@ -75,7 +77,7 @@ def scene_record(
             "read": list(photos.read),
             "notes": list(photos.notes),
         },
-        "splats_from": "depth" if result.gaussians is None else "head" if result.sharp is None else "both",
+        "splats_from": _origin(result, antialiased=antialiased),
         "cleaned": dropped,
         "psnr": {
             "input": [_rounded(score) for score in scores.input],
@@ -87,6 +89,13 @@ def scene_record(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _origin(result: Placed, *, antialiased: bool) -> str:
+    """What the splats were made from; those that are drawn antialiased are surfels."""
+    if antialiased:
+        return "stereo"
+    return "depth" if result.gaussians is None else "head" if result.sharp is None else "both"
 
 
 def _focal(photos: LoadedPhotos, context: list[int], result: Placed) -> dict[str, Any] | None:

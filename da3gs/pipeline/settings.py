@@ -32,6 +32,7 @@ class Settings:
     views: int | Literal["auto"] = "auto"
     fps: float | None = None
     resolution: int | Literal["auto"] = "auto"
+    detail: int | Literal["auto"] = "auto"
     invert_masks: bool = False
     panoramas: Panoramas = "auto"
     split: str | None = None
@@ -65,6 +66,8 @@ class Settings:
             raise InputError(f"--fps is a number above 0 and up to 1000, got {self.fps:g}")
         if self.resolution != "auto" and not 56 <= self.resolution <= 4096:
             raise InputError(f"--resolution is a long side from 56 to 4096 pixels or auto, got {self.resolution}")
+        if self.detail != "auto" and not 56 <= self.detail <= 8192:
+            raise InputError(f"--detail is a long side from 56 to 8192 pixels or auto, got {self.detail}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
         if self.shared_focal and self.poses not in ("auto", "colmap"):

@@ -20,7 +20,7 @@ def contributions(
     *,
     pixel_weights: Float[Tensor, "V H W"] | None = None,
     backend: Backend = "auto",
-    antialias: bool = False,
+    antialias: bool | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "N"]:
     """The blending weights of each splat, summed over all pixels of all cameras: a splat nobody sees has 0.
@@ -33,6 +33,7 @@ def contributions(
             of it.
     """
     choice = choose_backend(backend, gaussians)
+    antialias = gaussians.antialiased if antialias is None else antialias
     total = torch.zeros(len(gaussians), device=gaussians.means.device)
     for index in range(len(cameras)):
         camera = cameras[index]

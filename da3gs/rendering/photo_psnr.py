@@ -12,7 +12,7 @@ from da3gs.views import Views
 
 
 def photo_psnr(
-    gaussians: Gaussians, cameras: Cameras, views: Views, *, antialias: bool = False, backend: Backend = "auto"
+    gaussians: Gaussians, cameras: Cameras, views: Views, *, antialias: bool | None = None, backend: Backend = "auto"
 ) -> list[float]:
     """PSNR in dB of the splat's render against each view's photo, inside its mask, in view order."""
     scores = []

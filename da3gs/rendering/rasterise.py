@@ -42,7 +42,7 @@ def render(
     background: Sequence[float] | Tensor | None = None,
     backend: Backend = "auto",
     features: Float[Tensor, "*batch N C"] | None = None,
-    antialias: bool = False,
+    antialias: bool | None = None,
     threads: int | None = None,
 ) -> Rendering:
     """Pictures of splats from cameras, by alpha blending from front to back.
@@ -61,7 +61,8 @@ def render(
         backend: ``"auto"`` draws with gsplat where the splats lie on a CUDA device and gsplat is installed, else
             on the CPU.
         features: further channels of the splats, blended with the weights of their colours.
-        antialias: make splats that the blur widens fainter, as gsplat's ``rasterize_mode="antialiased"``.
+        antialias: make splats that the blur widens fainter, as gsplat's ``rasterize_mode="antialiased"``; None: where
+            the splats are made for it.
         threads: how many threads the CPU backend uses; as many as torch by default. The result does not depend on it.
 
     Raises:
@@ -70,6 +71,7 @@ def render(
     """
     batch = _checked_batch(gaussians, cameras, features)
     colors = _background(background, batch, gaussians.means.device)
+    antialias = gaussians.antialiased if antialias is None else antialias
     match choose_backend(backend, gaussians):
         case "cpu":
             from da3gs.rendering._autograd import render_cpu

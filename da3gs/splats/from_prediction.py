@@ -90,6 +90,7 @@ def assembled_views(
 def joined(parts: list[Assembled]) -> Assembled:
     """All splats of ``parts``, in order. The list is emptied on the way, so that no more than one column is there
     twice."""
+    antialiased = any(part.gaussians.antialiased for part in parts)
     splats = _columns([part.gaussians for part in parts], Gaussians)
     rows = _columns([part.provenance for part in parts], Provenance)
     wanted = torch.cat([part.wanted for part in parts])
@@ -99,7 +100,7 @@ def joined(parts: list[Assembled]) -> Assembled:
         t if t.shape[-2] == most else functional.pad(t, (0, 0, 0, most - t.shape[-2])) for t in splats["harmonics"]
     ]
     return Assembled(
-        gaussians=Gaussians(**{name: torch.cat(splats.pop(name)) for name in list(splats)}),
+        gaussians=Gaussians(**{name: torch.cat(splats.pop(name)) for name in list(splats)}, antialiased=antialiased),
         wanted=wanted,
         provenance=Provenance(**{name: torch.cat(rows.pop(name)) for name in list(rows)}),
     )
@@ -107,7 +108,8 @@ def joined(parts: list[Assembled]) -> Assembled:
 
 def _columns(records: Sequence[TensorRecord], kind: type) -> dict[str, list[Tensor]]:
     """The tensors of each field."""
-    return {field.name: [getattr(record, field.name) for record in records] for field in dataclasses.fields(kind)}
+    names = [f.name for f in dataclasses.fields(kind) if isinstance(getattr(records[0], f.name), Tensor)]
+    return {name: [getattr(record, name) for record in records] for name in names}
 
 
 def _view_splats(
@@ -145,6 +147,7 @@ def _replaced(soft: Gaussians, made: Gaussians, sharp: Bool[Tensor, "N"]) -> Gau
                 getattr(soft, field.name),
             )
             for field in dataclasses.fields(Gaussians)
+            if isinstance(getattr(soft, field.name), Tensor)
         }
     )
 

@@ -134,6 +134,7 @@ def grouped(gaussians: Gaussians, group: Int[Tensor, "N"], count: int) -> Gaussi
         quaternions=matrix_to_quaternion(vectors).float(),
         opacities=(total / _areas(scales).clamp(min=1e-30)).clamp(max=_MOST_OPAQUE),
         harmonics=_summed(share[:, None, None] * gaussians.harmonics, group, count),
+        antialiased=gaussians.antialiased,
     )
 
 
@@ -165,7 +166,8 @@ def merged_cells(
         part = gaussians.map(lambda t, inside=inside: t[inside])  # type: ignore[misc]
         merged = grouped(part, group, len(cells))
         for field in dataclasses.fields(Gaussians):
-            getattr(result, field.name)[cells] = getattr(merged, field.name)
+            if isinstance(column := getattr(result, field.name), Tensor):
+                column[cells] = getattr(merged, field.name)
         if provenance is not None and rows is not None:
             rows.view[cells[group[provenance.view[inside] != rows.view[cells][group]]]] = -1
     return result, rows

@@ -137,8 +137,10 @@ def laid_on_shell(
             getattr(gaussians, field.name),
         )
         for field in dataclasses.fields(Gaussians)
+        if isinstance(getattr(everywhere, field.name), Tensor)
     }
-    return Gaussians.concatenated([Gaussians(**chosen), everywhere.masked(rim.flatten())]), rim
+    laid = dataclasses.replace(gaussians, **chosen)
+    return Gaussians.concatenated([laid, everywhere.masked(rim.flatten())]), rim
 
 
 def has_sky(sky: Bool[Tensor, "V H W"] | None, views: Views) -> bool:

@@ -16,7 +16,9 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import project
 from da3gs.network.depth_splats import splats_from_depth
 
-_SIDE = 63  # cells along the long side of a photo
+FINEST = 63
+"""Cells along the long side of a photo, where there may be so many splats."""
+_CELLS = 2.7  # cells round a photo, by the square of those along its long side
 _MARGIN = 0.5  # how far it goes on, in long sides
 _ROUNDS = 200
 _BEHIND = 1.03  # how much deeper than the surface it goes on from: what photos show hides it
@@ -33,6 +35,8 @@ def continued(
     stereo: StereoDepth,
     cameras: Cameras,
     view: int,
+    *,
+    most: int,
 ) -> tuple[Gaussians, Int[Tensor, "n 2"]]:
     """Splats round a photo's frame, and the row and column of the pixel of the frame that each goes on from.
 
@@ -46,11 +50,13 @@ def continued(
         stereo: of all views.
         cameras: of all views.
         view: which of them it is.
+        most: about how many splats there may be.
     """
     h, w = inverse.shape
-    factor = _SIDE / max(h, w)
+    side = min(FINEST, max(8, int((most / _CELLS) ** 0.5)))
+    factor = side / max(h, w)
     rows, columns = max(2, round(h * factor)), max(2, round(w * factor))
-    margin = round(_MARGIN * _SIDE)
+    margin = round(_MARGIN * side)
     camera = camera.resized(rows, columns).cropped(-margin, -margin, rows + 2 * margin, columns + 2 * margin)
     small = cv2.resize(inverse, (columns, rows), interpolation=cv2.INTER_AREA)
     colors = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255

@@ -34,7 +34,7 @@ _UNLIKE = 0.03  # difference of grey value that counts like a coarse pixel of di
 _MOST_CHANGE = 0.25  # of the colour range, when colours are sharpened
 _COARSEST = 0.25  # of the stereo grid's pixels: the least detail, whatever the budget
 _NEARLY = 0.96  # of the budget is filled: what is chosen by coarse pixels is not exact
-_GUESSES = 0.4  # share of the budget that guesses may take
+_GUESSES, _INVENTED = 0.4, 0.1  # shares of the budget that guesses, and what no photo shows, may take
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,7 +78,8 @@ def surfel_views(
     """
     place, stereo = placed_pixels(stereo)
     cameras = result.cameras.to("cpu")
-    beyond = [_beyond(cameras, views, stereo, sharp[view], view) for view in range(len(views))]
+    few = round(_INVENTED * most / len(views))
+    beyond = [_beyond(cameras, views, stereo, sharp[view], view, few) for view in range(len(views))]
     guesses = [_guess(cameras, views, stereo, place, sharp[view], view, most) for view in range(len(views))]
     room = most - sum(len(part.pixel) for part in (*guesses, *beyond))
     photos, sizes = _stacked(_sized(sharp, stereo, place, room), stereo)
@@ -213,7 +214,7 @@ def _guess(
     i = ((np.arange(columns) + 0.5) * w / columns).astype(int)[None]
     inverse = np.ascontiguousarray(stereo.planes[view, j, i, 0])
     keep = (place[view, j, i] == 0) & (inverse > 0)
-    color = torch.from_numpy(_smaller(photo.image, rows, columns)).float() / 255
+    color = torch.from_numpy(_smaller(photo.image, rows, columns).astype(np.float32) / np.float32(255))
     return _part(cameras, views, view, inverse, color, keep, _GUESSED)
 
 
@@ -240,12 +241,12 @@ def _part(
     return _Part(gaussians=splats, pixel=pixel, edge=depth_flyers(depth)[0].flatten()[at])
 
 
-def _beyond(cameras: Cameras, views: Views, stereo: StereoDepth, photo: Sharp, view: int) -> _Part:
+def _beyond(cameras: Cameras, views: Views, stereo: StereoDepth, photo: Sharp, view: int, most: int) -> _Part:
     """Surfaces continued beyond a photo's frame; nothing where a mask says that only a part of it is wanted."""
     (h, w), (rows, columns) = views.sizes[view], stereo.level.sizes[view]
     camera = _camera(cameras, views, view, (rows, columns))
     inverse = np.ascontiguousarray(stereo.planes[view, :rows, :columns, 0])
-    splats, place = continued(_smaller(photo.image, rows, columns), inverse, camera, stereo, cameras, view)
+    splats, place = continued(_smaller(photo.image, rows, columns), inverse, camera, stereo, cameras, view, most=most)
     if views.masks is not None and not bool(views.masks[view, :h, :w].all()):
         splats, place = splats.masked(torch.arange(0)), place[:0]
     pixel = (place[:, 0] * h // rows) * w + place[:, 1] * w // columns

@@ -218,12 +218,12 @@ def test_splats_of_a_head_move_with_their_depth():
 
 
 def test_reconstruction_with_given_poses_mends_wrong_depth(tmp_path):
-    """The plane's texture is smooth, so that the field may stay off; scales must be found all the same."""
+    """Stereo bears most of the plane out, whatever the network said of it."""
     views, depth = plane_scene()
     network = TruthNetwork(views, wrong(depth, 4), similarity(0.37, 1))
     folder = write_transforms(views, tmp_path / "posed")
     scene = reconstruct(folder, model=network, resolution=112, holdout="photo_2")
     plain = reconstruct(folder, model=network, resolution=112, holdout="photo_2", upstream=True)
     assert plain.record["alignment"] is None
-    assert "network" not in scene.record["alignment"]["views"]["starts"]
+    assert min(scene.record["alignment"]["stereo"]["confirmed"]) > 0.5
     assert scene.record["psnr"]["holdout_mean"] > plain.record["psnr"]["holdout_mean"] + 2

@@ -25,11 +25,9 @@ _NOISE = np.float32(4.0)  # variance of grey values that counts as no texture: 2
 _WORST = np.float32(1.0)  # cost of windows that differ, and of what a view does not see
 _COLOR = np.float32(0.5 * 1.4427 / 0.08**2)  # how fast a sample loses weight with its grey value's distance
 _STEEPEST = np.float32(0.12)  # cosine of the angle between a ray and the plane's normal: planes are not seen edge-on
-_PRIOR = np.float32(0.08)  # what it costs to be far from the depth expected
 _PRIOR_REACH = np.float32(8.0)  # one over the relative difference from which on that cost no longer grows
 _GEOMETRIC, _GEOMETRIC_MOST = np.float32(0.15), np.float32(2.0)  # cost of a pixel's error in another view, at most
 _FAR = (3, 5, 9, 15)  # distances, odd, of what is carried over from afar
-
 
 _COLUMNS = np.array([i for j in (-5, -3, -1, 1, 3, 5) for i in (-5, -3, -1, 1, 3, 5) if abs(i * j) < 25], np.float32)
 _ROWS = np.array([j for j in (-5, -3, -1, 1, 3, 5) for i in (-5, -3, -1, 1, 3, 5) if abs(i * j) < 25], np.float32)
@@ -272,8 +270,8 @@ def _candidates(plane, prior, costs, state, y, x, reach, wide, lens, bounds, nea
                 a = prior[j, i, 0] * math.exp(np.float32(0.3) * one)
                 b, c = prior[j, i, 1], prior[j, i, 2]
             else:  # what stands near may be expected nowhere
-                share = np.float32(0.5) * (one + np.float32(1.0))
-                a, b, c = bounds[0] * math.exp(share * math.log(bounds[1] / bounds[0])), w * 0, w * 0
+                a = bounds[0] * math.exp(np.float32(0.5) * (one + np.float32(1.0)) * math.log(bounds[1] / bounds[0]))
+                b, c = w * 0, w * 0
         elif trial == 0 or trial == 2:
             a = w * math.exp(reach * one)
             b, c = gx * a / w, gy * a / w

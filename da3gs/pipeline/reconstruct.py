@@ -110,10 +110,8 @@ def reconstruct(
         CheckpointError: the weights cannot be used.
     """
     settings = Settings(
-        poses=poses, shared_focal=shared_focal, splats=splats,
-        views=views, fps=fps, resolution=resolution, detail=detail, invert_masks=invert_masks,
-        panoramas=panoramas, split=split,
-        metric=metric, sky=sky, up=up,
+        poses=poses, shared_focal=shared_focal, splats=splats, views=views, fps=fps, resolution=resolution,
+        detail=detail, invert_masks=invert_masks, panoramas=panoramas, split=split, metric=metric, sky=sky, up=up,
         clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
         outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
@@ -224,6 +222,48 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
+    result, kept, found, facts = _splats(card, photos, views, context, offset, result, settings, watch, progress)
+    gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
+    del kept
+    with watch("score"):
+        scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
+    given = photos.cam_to_world_given if result.poses == "given" else None
+    if given is not None and result.resized != 1:  # metres were asked for
+        given = resized_poses(given, result.resized)
+        x, y, z = (result.resized * shift for shift in offset)
+        offset = (x, y, z)
+    record = scene_record(
+        card, photos, context, held, settings, result, facts["cleaned"], scores, watch.seconds,
+        antialiased=gaussians.antialiased,
+    )  # fmt: skip
+    return Scene(
+        gaussians=gaussians,
+        cameras=result.cameras.to("cpu"),
+        views=dataclasses.replace(views, cameras=None, intrinsics=None),
+        record={**record, **facts, **made},
+        provenance=provenance,
+        depth=result.depth.cpu(),
+        confidence=None if result.confidence is None else result.confidence.cpu(),
+        sky=None if result.sky is None else result.sky.cpu(),
+        offset=offset if given is not None else (0.0, 0.0, 0.0),
+        cam_to_world_given=None if given is None else given[context],
+        originals=tuple(photos.photos[i] for i in context) if settings.images == "original" else None,
+    ).to(drawing_device(settings.device))
+
+
+def _splats(
+    card: ModelCard,
+    photos: LoadedPhotos,
+    views: Views,
+    context: list[int],
+    offset: tuple[float, float, float],
+    result: Placed,
+    settings: Settings,
+    watch: Stopwatch,
+    progress: Progress,
+) -> tuple[Placed, Assembled, int, dict[str, Any]]:
+    """The splats that stay, few enough to be drawn all at once; the prediction that they are of; how many there were
+    before any were merged; and what to record of it."""
     alignment: dict[str, Any] | None = None
     surfels: list[Assembled] | None = None
     if result.poses == "given" and (settings.metric == "on" or (photos.estimated and settings.metric == "auto")):
@@ -246,40 +286,7 @@ def _reconstruct(
         found, surfels = len(kept.gaussians), None
         if not settings.upstream:
             kept = _bounded(kept, result, settings)
-    gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
-    del kept
-    with watch("score"):
-        scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
-    given = photos.cam_to_world_given if result.poses == "given" else None
-    if given is not None and result.resized != 1:  # metres were asked for
-        given = resized_poses(given, result.resized)
-        x, y, z = (result.resized * shift for shift in offset)
-        offset = (x, y, z)
-    return Scene(
-        gaussians=gaussians,
-        cameras=result.cameras.to("cpu"),
-        views=dataclasses.replace(views, cameras=None, intrinsics=None),
-        record=scene_record(
-            card,
-            photos,
-            context,
-            held,
-            settings,
-            result,
-            dropped,
-            scores,
-            watch.seconds,
-            antialiased=gaussians.antialiased,
-        )
-        | {"alignment": alignment, **made},
-        provenance=provenance,
-        depth=result.depth.cpu(),
-        confidence=None if result.confidence is None else result.confidence.cpu(),
-        sky=None if result.sky is None else result.sky.cpu(),
-        offset=offset if given is not None else (0.0, 0.0, 0.0),
-        cam_to_world_given=None if given is None else given[context],
-        originals=tuple(photos.photos[i] for i in context) if settings.images == "original" else None,
-    ).to(drawing_device(settings.device))
+    return result, kept, found, {"alignment": alignment, "cleaned": dropped}
 
 
 def _scores(

@@ -126,6 +126,8 @@ def check(
     if reference is not None and len(splats.means):
         cameras = reference[0].transformed(axes)
         gaussians = _tensors(splats).to(drawing_device(device))
+        if not gaussians.antialiased:  # not every format has room to say so
+            gaussians = dataclasses.replace(gaussians, antialiased=reference[2])
         scores = _scores(gaussians, cameras, reference[1], backend)
         if scene is not None and folder is None and splats.kind != ".ply":
             precision = _precision(gaussians, scene, cameras, axes, backend)
@@ -198,9 +200,7 @@ def _tensors(splats: DecodedSplats) -> Gaussians:
     return Gaussians(**columns, antialiased=splats.antialiased)
 
 
-def _scores(
-    gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend
-) -> list[float]:
+def _scores(gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend: Backend) -> list[float]:
     scores = []
     with torch.no_grad():
         for index in range(len(cameras)):
@@ -212,9 +212,9 @@ def _scores(
 _FIELDS = ("means", "scales", "quaternions", "opacities", "harmonics")
 
 
-def _reference(scene: Path) -> tuple[Cameras, torch.Tensor]:
-    """The cameras of a scene's reference.npz and what they saw."""
-    _require_record(scene)
+def _reference(scene: Path) -> tuple[Cameras, torch.Tensor, bool]:
+    """The cameras of a scene's reference.npz, what they saw, and whether that was drawn antialiased."""
+    antialiased = _is_antialiased(scene)
     path = scene / "reference.npz"
     if not path.exists():
         raise InputError(f"{scene.name or scene} has no reference.npz to compare with; save the scene anew")
@@ -237,14 +237,15 @@ def _reference(scene: Path) -> tuple[Cameras, torch.Tensor]:
         height=height,
         width=width,
     )
-    return cameras, torch.from_numpy(arrays["color"])
+    return cameras, torch.from_numpy(arrays["color"]), antialiased
 
 
-def _require_record(scene: Path) -> None:
-    """A scene.json has to be there, and to be JSON that states a format version."""
+def _is_antialiased(scene: Path) -> bool:
+    """Whether a scene's splats are drawn antialiased; its scene.json has to be JSON that states a format version."""
     try:
-        json.loads((scene / "scene.json").read_bytes().decode("utf-8-sig"))["format_version"]
+        record = json.loads((scene / "scene.json").read_bytes().decode("utf-8-sig"))
+        return record["format_version"] is not None and record.get("antialiased") is True
     except FileNotFoundError:
         raise InputError(f"{scene.name or scene} is not a scene folder: it has no scene.json") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"scene.json of {scene.name or scene} is broken; save the scene anew") from error

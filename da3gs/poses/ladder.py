@@ -11,8 +11,9 @@ from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
-from da3gs.poses.feature_database import FeatureDatabase, Pair, all_pairs, feature_database
+from da3gs.poses.feature_database import FeatureDatabase, Pair, feature_database
 from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
+from da3gs.poses.pair_selection import MOST_EXHAUSTIVE, selected_pairs
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
 from da3gs.poses.resection import resected
 from da3gs.poses.self_calibration import focal_from_matches
@@ -22,11 +23,13 @@ from da3gs.poses.two_view_geometry import Matches
 from da3gs.poses.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.prediction import Prediction
 
-_MOST_FEATURES = 6000  # of a photo
+_MOST_FEATURES = 5000  # of a photo
+_FEATURES_OF_MANY = 2500  # of each of many photos
 _PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
 _PATIENT = 10  # photos not yet placed for which the slow step is taken
 _ASKED = 8  # photos of one camera whose focal length a network is asked for
 _EPIPOLAR = 0.0015  # of the long side: how far from its line a match may lie
+_PARALLAX = 4.0  # degrees of the median point: more is no turning on the spot
 _MOST_DOUBT = 0.25  # of a focal length's logarithm: a worse one is no better than the network's
 
 NetworkView = Callable[[Sequence[int]], Prediction]
@@ -57,7 +60,8 @@ def estimated_cameras(
         database.set_focals(shares)
         search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress, shares=shares)
         search.plain()
-        if (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
+        far = search.estimate is not None and search.estimate.parallax > _PARALLAX
+        if not far and (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
             search.estimate = turned
         else:
             if 0 < len(search.missing) <= _PATIENT:
@@ -102,6 +106,8 @@ class CameraSearch:
     """Rows of two photos' features, not verified."""
     estimate: CameraEstimate | None = None
     """The best so far."""
+    checked: tuple[CameraEstimate, dict[int, float]] | None = None
+    """The estimate that was compared with the photos last, and what came of it."""
 
     @property
     def missing(self) -> list[int]:
@@ -110,11 +116,12 @@ class CameraSearch:
         return [i for i in range(len(self.photos)) if i not in placed]
 
     def plain(self) -> None:
-        """SIFT, every photo with every other; frames of a video with those near in time."""
+        """SIFT, every photo with every other; many photos, and frames of a video, with those that tell most."""
+        most = _MOST_FEATURES if len(self.photos) <= MOST_EXHAUSTIVE else _FEATURES_OF_MANY
         for position, copy in enumerate(self.database.copies):
             self.progress("finding features", position, len(self.photos))
-            self.features.append(sift_features(copy.grey(), copy.mask, most=_MOST_FEATURES))
-        pairs = [p for p in all_pairs(len(self.photos)) if not self.ordered or _near_in_time(*p)]
+            self.features.append(sift_features(copy.grey(), copy.mask, most=most))
+        pairs = selected_pairs(self.features, ordered=self.ordered, seed=self.database.seed)
         for number, (one, two) in enumerate(pairs):
             self.progress("matching features", number, len(pairs))
             self.matches[one, two] = mutual_matches(self.features[one], self.features[two])
@@ -142,7 +149,7 @@ class CameraSearch:
         """Photos whose pose a second sign contradicts go, and what no mapper placed is tried with depth as a prior."""
         self.progress("comparing photos through their points", 0, 1)
         if self.estimate is not None:
-            told = photometric_excess(self.estimate, self.database)
+            told = self._excess(self.estimate)
             sure = [p for p in self.estimate.positions if told.get(p, LEAST_EXCESS) >= LEAST_EXCESS]
             self.estimate = self.estimate.only(sure) if len(sure) > 1 else None
         known = self.features, self.matches
@@ -151,8 +158,16 @@ class CameraSearch:
         if self.estimate is not None and len(self.missing) <= _PATIENT:
             self.estimate = resected(self.estimate, self.database, *known, confirmed=self._agrees)
 
+    def _excess(self, estimate: CameraEstimate) -> dict[int, float]:
+        if self.checked is None or self.checked[0] is not estimate:
+            self.checked = estimate, photometric_excess(estimate, self.database)
+        return self.checked[1]
+
     def _agrees(self, estimate: CameraEstimate, position: int) -> bool:
-        return photometric_excess(estimate, self.database).get(position, 0.0) >= LEAST_EXCESS
+        return self._excess(estimate).get(position, 0.0) >= LEAST_EXCESS
+
+    def _all_agree(self, estimate: CameraEstimate) -> bool:
+        return min(self._excess(estimate).values(), default=LEAST_EXCESS) >= LEAST_EXCESS
 
     def _partners(self, position: int) -> list[int]:
         """Photos that a photo has most in common with, as far as plain matches tell."""
@@ -167,7 +182,9 @@ class CameraSearch:
         self.database.write_features(self.features)
         self.database.write_matches(self.matches)
         self.database.set_focals(_calibrated(self.database, self.shares))
-        self.estimate = best_mapping(self.database, progress=self.progress, before=self.estimate)
+        self.estimate = best_mapping(
+            self.database, progress=self.progress, confirmed=self._all_agree, before=self.estimate
+        )
 
 
 def _calibrated(database: FeatureDatabase, shares: Sequence[float | None]) -> list[float | None]:
@@ -187,12 +204,6 @@ def _calibrated(database: FeatureDatabase, shares: Sequence[float | None]) -> li
             for i in group:
                 told[i] = found[0] / long_side
     return told
-
-
-def _near_in_time(one: int, two: int) -> bool:
-    """Whether frames are neighbours, or a power of two apart."""
-    apart = two - one
-    return apart <= 5 or (apart <= 64 and apart & (apart - 1) == 0)
 
 
 def _one_to_one(rows: np.ndarray) -> np.ndarray:

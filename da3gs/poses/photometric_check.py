@@ -20,8 +20,9 @@ LEAST_EXCESS = 6.0
 _LONG_SIDE = 320  # pixels of the copies that are warped
 _WINDOW = 9  # pixels of the correlated windows, across
 _CONTRAST = 4.0  # grey levels: the standard deviation below which a window shows nothing
-_NEIGHBOURS = 3  # photos that a photo is compared with: those that show most of its points
-_SHIFTS = 16  # displaced comparisons that tell what chance gives
+_NEIGHBOURS, _OF_MANY = 3, 1  # photos that a photo is compared with: those that show most of its points
+_MANY = 40  # photos
+_SHIFTS = 10  # displaced comparisons that tell what chance gives
 _LEAST_SHIFT, _MOST_SHIFT = 0.06, 0.25  # of the long side
 _FEWEST = 60  # windows that tell anything
 
@@ -64,6 +65,7 @@ def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> d
     }
     shared = estimate.seen.astype(np.int32) @ estimate.seen.T.astype(np.int32)
     told: dict[int, float] = {}
+    most = _NEIGHBOURS if len(estimate) <= _MANY else _OF_MANY
     for number, position in enumerate(estimate.positions):
         points = estimate.points[estimate.seen[number]]
         others = [i for i in np.argsort(-shared[number], kind="stable") if i != number and shared[number, i]][

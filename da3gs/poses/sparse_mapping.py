@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from da3gs._progress import Progress
@@ -14,6 +15,10 @@ LEAST_POINTS = 20
 _SMALLEST_MODEL = 2
 _FEW = 15  # photos: points that only two of them show are kept
 _MAPPERS = 4
+_MANY = 40  # photos from which on the global mapper comes first, whose time grows linearly
+_MOST_OF_MANY = 0.9
+_ENOUGH = 1e-6  # of the cost, where an adjustment on the way ends
+_GROWTH = 1.3  # of the model, after which everything is adjusted on the way
 _USUAL: dict[str, Any] = {}
 _LENIENT = {"init_min_num_inliers": 50, "init_min_tri_angle": 8.0, "abs_pose_min_num_inliers": 20}
 _DESPERATE = {
@@ -23,22 +28,29 @@ _DESPERATE = {
 
 
 def best_mapping(
-    database: FeatureDatabase, *, progress: Progress, before: CameraEstimate | None = None
+    database: FeatureDatabase,
+    *,
+    progress: Progress,
+    confirmed: Callable[[CameraEstimate], bool],
+    before: CameraEstimate | None = None,
 ) -> CameraEstimate | None:
-    """The estimate that explains most features: by the global mapper and the incremental one, and, where photos are
-    missing, the incremental one with ever lower thresholds. None: not even two photos.
+    """The estimate that explains most features: by the incremental mapper and, where it leaves photos out or a second
+    sign contradicts it, the global one and the incremental one with ever lower thresholds. None: not even two photos.
 
     A wrong model may place every photo at a small error: it shows by how few features it explains.
 
     Args:
         database: with verified matches.
         progress: told how many photos are placed.
+        confirmed: whether a second sign confirms all photos of an estimate.
         before: what is known already; returned where nothing is better.
     """
     best, total = before, len(database)
     few, lens = total <= _FEW, LensFreedom.of(database.groups)
-    for number, mapper in enumerate((None, _USUAL, _LENIENT, _DESPERATE)):
-        if number > 1 and best is not None and len(best) == total:
+    mappers = (_USUAL, None, _LENIENT, _DESPERATE) if total <= _MANY else (None, _USUAL)
+    for number, mapper in enumerate(mappers):
+        enough = total if total <= _MANY else _MOST_OF_MANY * total
+        if best is not None and len(best) >= enough and (total > _MANY or confirmed(best)):
             break
         if mapper is None:
             found = _mapped_globally(database)
@@ -70,6 +82,8 @@ def _mapped_incrementally(
     options.random_seed, options.num_threads = (database.seed + number) % 2**31, THREADS
     options.min_model_size, options.max_num_models = _SMALLEST_MODEL, 5
     options.triangulation.ignore_two_view_tracks = not two_view_tracks
+    options.ba_local_function_tolerance = options.ba_global_function_tolerance = _ENOUGH
+    options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWTH
     lens = LensFreedom.of(database.groups)
     options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = lens.focal
     options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = lens.distortion

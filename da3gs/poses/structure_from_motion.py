@@ -22,8 +22,8 @@ from da3gs.poses.ladder import NetworkView, estimated_cameras
 from da3gs.poses.turning import widest_turn
 from da3gs.poses.world_frame import Up, upright_frame
 
-MOST_PHOTOS = 100
-"""More are not matched: every photo is compared with every other."""
+MOST_PHOTOS = 300
+"""More are not matched: some minutes on two cores."""
 VIDEO_FPS = 4.0
 """Frames a second that are taken from a video unless said otherwise."""
 _TURN = 1.0  # degrees: photos from one place that turn less show the same view

@@ -68,9 +68,8 @@ def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> d
     most = _NEIGHBOURS if len(estimate) <= _MANY else _OF_MANY
     for number, position in enumerate(estimate.positions):
         points = estimate.points[estimate.seen[number]]
-        others = [i for i in np.argsort(-shared[number], kind="stable") if i != number and shared[number, i]][
-            :_NEIGHBOURS
-        ]
+        shared[number, number] = 0
+        others = [i for i in np.argsort(-shared[number], kind="stable")[:most] if shared[number, i]]
         picture = pictures[position]
         rows, columns = np.mgrid[: picture.grey.shape[0], : picture.grey.shape[1]] + 0.5
         pixels = np.stack((columns, rows), -1).reshape(-1, 2) / picture.factor

@@ -8,7 +8,7 @@ LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 BACKEND := $(if $(wildcard $(LINKS)/torch-*),,--torch-backend $(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install -q $(BACKEND) --python $(BIN)/python -c .ci/constraints.txt
 
-.PHONY: demo test check lint test-slow test-gpu test-browser test-readers docs dist clean
+.PHONY: demo test check lint fuzz test-slow test-gpu test-browser test-readers docs dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.app
@@ -31,6 +31,11 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
+
+# Damaged files of every parser and folders of known pieces, for so many minutes.
+MINUTES ?= 30
+fuzz: $(VENV)/.test
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 test-slow: $(VENV)/.test
 	@$(PYTEST) -m "slow and not gpu and not browser"

@@ -9,7 +9,7 @@ from typing import Any
 from da3gs.photos.records import Dropped
 
 _NAMES = 4
-_REASONS = 12
+_REASONS = 40
 _MOST_ENTRIES = 2000
 
 

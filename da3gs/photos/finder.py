@@ -73,13 +73,16 @@ def _posed(found: Survey, layouts: Sequence[Layout], scenes: Sequence[str]) -> C
     collection = best.open()
     used = {c.path for c in collection.candidates} | {best.base / name for name in collection.read}
     used |= {best.base / d.name for d in collection.dropped if d.kind != MISSING}
+    below = os.path.relpath(best.base, found.root).replace(os.sep, "/")
+    own = [
+        d if below == "." or d.kind == MISSING else dataclasses.replace(d, name=shown(f"{below}/{d.name}"))
+        for d in collection.dropped
+    ]
     pictures = [f for f in found.files if f.kind == "photo"]
     reasons = {f.name: THUMBNAIL for f in pictures if is_called_thumbnail(f.name)}
     reasons |= other_versions(pictures) | made_pictures(pictures) | photos_of_others(layouts, best, found)
     rest = _passed(found, used, reasons, pictures="has no camera")
-    return dataclasses.replace(
-        collection, dropped=(*collection.dropped, *rest), notes=(*collection.notes, *notes), root=found.root
-    )
+    return dataclasses.replace(collection, dropped=(*own, *rest), notes=(*collection.notes, *notes), root=found.root)
 
 
 def _loose(found: Survey, pictures: Sequence[Found]) -> Collection:
@@ -117,13 +120,15 @@ def _passed(
     found: Survey, used: Iterable[Path], reasons: dict[str, str], *, pictures: str = "was not looked at"
 ) -> list[Dropped]:
     """Everything in a survey that is not used, with its reason."""
+    used = list(used)
     known = {os.path.realpath(path) for path in used}
     dropped = [
         Dropped(name=shown(f.name), reason=reasons.get(f.name) or _REASONS.get(f.kind, pictures))
         for f in found.files
         if os.path.realpath(f.path) not in known
     ]
-    return [*dropped, *found.passed]
+    named = {os.path.abspath(path) for path in used}
+    return [*dropped, *(d for d in found.passed if os.path.abspath(found.root / d.name) not in named)]
 
 
 def without_thumbnails(

@@ -210,7 +210,21 @@ def _explained(file: OpenBytes | io.BytesIO | None = None) -> Iterator[None]:
     except MemoryError as error:
         raise Unreadable("does not fit into memory") from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, SyntaxError, KeyError, ...
+        if isinstance(error, _BUGS) and _raised_here(error):
+            raise
         raise Unreadable(_reason(error)) from error
+
+
+_BUGS = (TypeError, AttributeError, NameError, AssertionError, ImportError, RecursionError, NotImplementedError)
+"""What no bytes of a picture make our own code raise."""
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether an exception comes from code of da3gs, not from a decoder that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("da3gs.")
 
 
 _FORMAT_WORDS = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF, PPM"

@@ -61,7 +61,7 @@ def slices_of(lens: Lens) -> tuple[Slice, ...]:
         case "equirectangular":
             density = float(lens.intrinsics[0, 0])
             cube = [_face(name, yaw, pitch, _CUBE_FOV, density) for name, (yaw, pitch) in _CUBE.items()]
-            return tuple(face for face in cube if _seen_share(face, lens) >= _LEAST_SEEN)
+            return tuple(face for face in cube if seen_share(face, lens) >= _LEAST_SEEN)
         case "fisheye":
             return _fisheye_slices(lens)
 
@@ -137,7 +137,8 @@ def _is_whole(lens: Lens) -> bool:
     return abs(2 * math.pi * fx - lens.width) < 1 and abs(math.pi * fy - lens.height) < 1
 
 
-def _seen_share(part: Slice, lens: Lens) -> float:
+def seen_share(part: Slice, lens: Lens) -> float:
+    """Which share of a view the lens saw."""
     steps = (np.arange(32) + 0.5) / 32
     u, v = np.meshgrid(steps * part.width, steps * part.height)
     return float(landing(_rays(part, u, v), lens)[1].mean())

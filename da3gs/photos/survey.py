@@ -236,7 +236,10 @@ def _system(name: str) -> str | None:
 
 def _count(folder: Path) -> int:
     """How many files lie in a folder that is not looked into."""
-    return min(sum(len(names) for _, _, names in os.walk(folder)), MOST_FILES)
+    count = 0
+    for place, folders, names in os.walk(folder):
+        count += len(names) + sum(os.path.islink(os.path.join(place, name)) for name in folders)
+    return min(count, MOST_FILES)
 
 
 def kind_of(path: Path) -> FileKind:

@@ -22,9 +22,10 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.colmap import find_colmap
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.photos.candidates import read_original
+from da3gs.photos.candidates import Candidate, in_views, read_original
 from da3gs.photos.dl3dv import PosedScene, open_dl3dv
 from da3gs.photos.posed import colmap_photos
+from da3gs.photos.slices import seen_share
 from da3gs.training.batch import Batch
 from da3gs.training.benchmark_scenes import is_benchmark
 
@@ -172,7 +173,7 @@ def sized_photo(image: NDArray, intrinsics: NDArray, height: int, width: int) ->
 
 
 def colmap_scene(folder: Path, key: str) -> PosedScene:
-    """The photos of a COLMAP model, undistorted when they are read.
+    """The photos of a COLMAP model, undistorted when they are read; of wide lenses the views that they fill.
 
     Raises:
         InputError: the model is broken, or none of its photos is there.
@@ -180,24 +181,40 @@ def colmap_scene(folder: Path, key: str) -> PosedScene:
     model = find_colmap(folder)
     if model is None:
         raise InputError(f"{key} holds no COLMAP model any more")
-    candidates = [c for c in colmap_photos(folder, model).candidates if c.lens is not None]
-    if not candidates:
+    photos = [c for c in colmap_photos(folder, model).candidates if c.lens is not None]
+    if not photos:
         raise InputError(f"{key}: none of the photos of its COLMAP model is there")
+    candidates = [c for c in in_views([(photo, None) for photo in photos], "never") if _is_whole(c)]
+    if not candidates:
+        raise InputError(f"{key}: no view of its fisheye photos is filled by what the lens saw")
 
     def read(index: int) -> NDArray:
         """A photo of the model."""
         return read_original(candidates[index], undistort=False).image
 
-    lenses = [c.lens for c in candidates if c.lens is not None]
-    sizes = np.array([[[lens.width], [lens.height], [1]] for lens in lenses], np.float64)
+    cameras = [_camera(c) for c in candidates]
+    sizes = np.array([[[width], [height], [1]] for _, height, width, _ in cameras], np.float64)
     return PosedScene(
         key=key,
-        names=tuple(c.path.name for c in candidates),
+        names=tuple(c.name if c.part is not None else c.path.name for c in candidates),
         cam_to_world=np.stack([c.cam_to_world for c in candidates if c.cam_to_world is not None]),
-        intrinsics=np.stack([lens.intrinsics for lens in lenses]) / sizes,
-        distortion=tuple(lens.distortion for lens in lenses),
+        intrinsics=np.stack([intrinsics for intrinsics, *_ in cameras]) / sizes,
+        distortion=tuple(distortion for *_, distortion in cameras),
         reader=read,
     )
+
+
+def _is_whole(candidate: Candidate) -> bool:
+    """Whether a view holds nothing that its lens did not see; so does any ordinary photo."""
+    return candidate.part is None or (candidate.lens is not None and seen_share(candidate.part, candidate.lens) == 1)
+
+
+def _camera(candidate: Candidate) -> tuple[NDArray, int, int, tuple[float, ...]]:
+    """Intrinsics, height, width and distortion of a photo, or of one view of a wide photo."""
+    if candidate.part is not None:
+        return candidate.part.intrinsics, candidate.part.height, candidate.part.width, ()
+    assert candidate.lens is not None
+    return candidate.lens.intrinsics, candidate.lens.height, candidate.lens.width, candidate.lens.distortion
 
 
 def _colmap_folders(root: Path) -> dict[str, Path]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from da3gs.errors import InputError
 from da3gs.exports.independent import decode_splats
 from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_gaussians, save_gaussians
+from tests.fuzz.damage import damaged, respelt
 from tests.small_scene import small_gaussians
 from tests.unit.test_ksplat import ksplat
 
@@ -47,56 +47,17 @@ def read(path: Path) -> None:
         assert "\n" not in said
 
 
-@st.composite
-def damage(draw: st.DrawFn, data: bytes) -> bytes:
-    """Bytes changed, most of them in the head, a piece cut out or doubled, or the end cut off."""
-    changed = bytearray(data)
-    for _ in range(draw(st.integers(0, 6))):
-        place = draw(st.integers(0, min(len(changed), draw(st.sampled_from([64, 2000, 10**9]))) - 1))
-        changed[place] = draw(st.sampled_from([0, 1, 127, 128, 255]) | st.integers(0, 255))
-    start, length = draw(st.integers(0, len(changed))), draw(st.integers(0, 200))
-    piece = bytes(changed[start : start + length])
-    match draw(st.sampled_from(["keep", "cut", "out", "double"])):
-        case "cut":
-            del changed[start:]
-        case "out":
-            del changed[start : start + length]
-        case "double":
-            changed[start:start] = piece
-    return bytes(changed)
-
-
 @pytest.mark.parametrize("suffix", FILES)
 def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
 
     @FUZZ
-    @given(damage(sound(suffix)))
+    @given(damaged(sound(suffix)))
     def holds(data: bytes) -> None:
         path.write_bytes(data)
         read(path)
 
     holds()
-
-
-NUMBERS = st.one_of(
-    st.none(), st.booleans(), st.text(max_size=3), st.integers(-(2**70), 2**70), st.floats(), st.just([]), st.just({}),
-    st.lists(st.floats(), max_size=4),
-)  # fmt: skip
-
-
-@st.composite
-def respelt(draw: st.DrawFn, value: Any) -> Any:
-    """JSON with something else in a place."""
-    if not isinstance(value, dict | list) or not value or draw(st.integers(0, 4)) == 0:
-        return draw(NUMBERS)
-    if isinstance(value, dict):
-        key = draw(st.sampled_from(sorted(value)))
-        if draw(st.integers(0, 6)) == 0:
-            return {name: item for name, item in value.items() if name != key}
-        return {**value, key: draw(respelt(value[key]))}
-    place = draw(st.integers(0, len(value) - 1))
-    return [*value[:place], draw(respelt(value[place])), *value[place + 1 :]]
 
 
 def test_descriptions_of_sog(tmp_path: Path) -> None:

@@ -286,6 +286,22 @@ def test_unreadable_files(tmp_path):
         read_header(tmp_path / "pipe.jpg")
 
 
+def test_a_bug_of_ours_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its traceback; what a decoder raises on bytes is damage."""
+
+    def faulty(*_: object) -> None:
+        raise TypeError("ours")
+
+    save(tmp_path / "a.png")
+    monkeypatch.setattr("da3gs.photos.images.srgb_pixels", faulty)
+    with pytest.raises(Unreadable, match="damaged"):
+        read_picture(tmp_path / "a.png")
+    monkeypatch.setattr("da3gs.photos.images.turned", None)
+    monkeypatch.setattr("da3gs.photos.images.srgb_pixels", lambda image, _: (np.asarray(image), None))
+    with pytest.raises(TypeError, match="NoneType"):
+        read_picture(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".avif", ".heic", ".bmp"])
 def test_damaged_bytes_raise_nothing_else(tmp_path, capfd, suffix):
     """Any damage is either shown as a picture or told in words; warnings would fail the test."""

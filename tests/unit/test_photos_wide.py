@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from da3gs.errors import InputError
 from da3gs.formats.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, save_colmap
 from da3gs.formats.lens import Lens, lens_of, panorama_lens
+from da3gs.formats.video import save_video
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.records import LoadedPhotos
@@ -134,6 +135,39 @@ def test_jpegs_of_360_degree_cameras(tmp_path: Path) -> None:
                                   "</rdf:Description></rdf:RDF>")  # fmt: skip
     Image.fromarray(panorama(128, 256)).save(tmp_path / "p.jpg", quality=98, xmp=tags.encode())
     assert len(load_photos(tmp_path / "p.jpg", resolution=98).views) == 6
+
+
+def _said_in_a_box(path: Path) -> None:
+    """Google's Spherical Video V1: XML in a box at the end of the movie box; what lies behind it moves."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"moov") - 4
+    size = int.from_bytes(data[place : place + 4], "big")
+    text = b"<rdf:SphericalVideo><GSpherical:ProjectionType>equirectangular</GSpherical:ProjectionType>"
+    box = (24 + len(text)).to_bytes(4, "big") + b"uuid" + bytes(16) + text
+    table = data.index(b"stco") + 8
+    for entry in range(int.from_bytes(data[table : table + 4], "big")):
+        at = table + 4 + 4 * entry
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(box)).to_bytes(4, "big")
+    data[place : place + 4] = (size + len(box)).to_bytes(4, "big")
+    path.write_bytes(data[: place + size] + box + data[place + size :])
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_videos_of_360_degrees(tmp_path: Path, said: bool) -> None:
+    """Six views a frame, where the video says so or the user does; each is what a pinhole camera would have seen."""
+    path = tmp_path / "a.mp4"
+    save_video(path, (np.roll(panorama(256, 512), 40 * i, 1) for i in range(2)), fps=1.0)
+    assert len(load_photos(path, resolution=98, fps=2.0).views) == 2
+    if said:
+        _said_in_a_box(path)
+    loaded = load_photos(path, resolution=98, fps=2.0, panoramas="auto" if said else "always")
+    sides = ("front", "right", "back", "left", "up", "down")
+    assert loaded.views.names == tuple(f"frame_{i:06d}_{side}" for i in range(2) for side in sides)
+    for view, (yaw, pitch) in enumerate([(0, 0), (90, 0), (180, 0), (-90, 0), (0, 90), (0, -90)]):
+        original = loaded.photos[view].read()
+        direct = pinhole(original.intrinsics, turned(yaw, pitch), *original.image.shape[:2])
+        assert np.abs(original.image.astype(int) - direct).mean() < 6, "the codec's loss"
+    assert len(load_photos(path, resolution=98, fps=2.0, panoramas="never").views) == 2
 
 
 def test_several_panoramas_have_no_common_poses(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import pinhole_model, save_colmap
+from da3gs.formats.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, pinhole_model, save_colmap
+from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.procedural.textures import make_textures
 from da3gs.procedural.user_textures import texture_files, with_photos
 from da3gs.training.benchmark_scenes import is_benchmark
@@ -18,6 +19,9 @@ from da3gs.training.presets import PRESETS
 from da3gs.training.real import RealScenes, colmap_scene, drawn_views, farthest_frames, sized_photo
 from tests.unit.pictures import posed_folder, save, textured
 from tests.unit.test_photos_dl3dv import chunk_entry
+from tests.unit.test_photos_wide import BENT, WIDE, fisheye, pinhole, turned
+from tests.unit.test_photos_wide import _lens as wide_lens
+from tests.unit.test_photos_wide import _pose as wide_pose
 
 BENCHMARK = "032dee9fb0a8bc1b90871dc5fe950080d0bcd3caf166447f44e60ca50ac04ec7"
 
@@ -92,6 +96,35 @@ def test_colmap_models(tmp_path):
     np.testing.assert_allclose(scene.cam_to_world[:, 0, 3], [0, 1, 2])
     np.testing.assert_array_equal(scene.picture(1), textured(seed=1))
     assert RealScenes(tmp_path).keys == ["scene"]
+    assert RealScenes(tmp_path).batch(np.random.default_rng(0), 1, 3, (28, 42)).images.shape == (1, 3, 3, 28, 42)
+
+
+def test_fisheye_photos_become_the_views_that_they_fill(tmp_path):
+    """A batch holds what a pinhole camera would have seen, not the bent photo with a pinhole's intrinsics."""
+    numbers = {**WIDE, "w": 512, "h": 384}
+    lens = wide_lens(numbers, BENT)
+    poses = [wide_pose(turned(yaw, 5), [0.1 * yaw, 0.0, 0.0]) for yaw in (-20, 0, 20)]
+    params = (WIDE["fl_x"], WIDE["fl_y"], WIDE["cx"], WIDE["cy"], *BENT.values())
+    camera = ColmapCamera(id=1, model="OPENCV_FISHEYE", width=512, height=384, params=params)
+    entries = []
+    for index, pose in enumerate(poses):
+        save(tmp_path / "scene" / "images" / f"{index}.png", fisheye(lens, pose[:3, :3]))
+        back = np.linalg.inv(pose)
+        entries.append(ColmapImage(
+            id=index + 1, rotation=tuple(matrix_to_quaternion(torch.from_numpy(back[:3, :3])).tolist()), camera_id=1,
+            translation=tuple(back[:3, 3].tolist()), name=f"{index}.png", keypoints=np.zeros((0, 2)),
+            point_ids=np.zeros(0, np.int64),
+        ))  # fmt: skip
+    (tmp_path / "scene" / "sparse" / "0").mkdir(parents=True)
+    model = ColmapModel(cameras=(camera,), images=tuple(entries), points=no_points())
+    save_colmap(model, tmp_path / "scene" / "sparse" / "0")
+    scene = colmap_scene(tmp_path / "scene", "scene")
+    assert len(scene) >= 3
+    assert "0_front" in scene.names
+    for index in range(len(scene)):
+        image, k = scene.undistorted_picture(index)
+        direct = pinhole(k, scene.cam_to_world[index, :3, :3], *image.shape[:2])
+        assert np.abs(image.astype(int) - direct).mean() < 1, scene.names[index]
     assert RealScenes(tmp_path).batch(np.random.default_rng(0), 1, 3, (28, 42)).images.shape == (1, 3, 3, 28, 42)
 
 

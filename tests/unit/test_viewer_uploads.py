@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -43,7 +44,10 @@ class QuickWorker:
             raise JobCancelledError("cancelled")
         if names[0].startswith("broken"):
             raise JobFailedError(f"{names[0]} is broken <b>")
-        small_scene().save(job.scene)
+        scene = small_scene()
+        dropped = [{"name": name, "reason": "is a depth map"} for name in ("d.png", "e.png")]
+        views = {**(scene.record.get("views") or {}), "dropped": dropped}
+        dataclasses.replace(scene, record={**scene.record, "views": views}).save(job.scene)
         return {}
 
     def cancel(self) -> None:
@@ -117,6 +121,7 @@ def test_photos_become_a_scene_on_show(uploads: Uploads, page: Page) -> None:
     page.ask(do="start", model="da3-small", poses="predicted")
     done = page.hear("done", "failed")
     assert done["photos"] == 4
+    assert done["passed"] == ["2: is a depth map (d.png, e.png)"]
     assert uploads._worker.jobs[0].model == "da3-small"
     assert uploads._worker.jobs[0].poses == "predicted"
     assert status(done["port"], f"Host: 127.0.0.1:{done['port']}") == 200

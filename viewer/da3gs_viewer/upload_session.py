@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from da3gs.checkpoints import MODELS
 from da3gs.errors import InputError
+from da3gs.photos.accounts import restored, told
 from da3gs.photos.survey import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from da3gs_viewer.jobs import JobCancelledError, JobFailedError
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
+    from da3gs_viewer.app import Viewer
     from da3gs_viewer.uploads import Uploads
 
 POSES = ("auto", "given", "predicted", "rays", "colmap")
@@ -168,7 +170,8 @@ class Session:
             token = self._uploads.guard.token
             query = "" if token is None else f"?token={token}"
             splats = len(viewer.editor.gaussians)
-            await self.say(state="done", port=port, query=query, splats=splats, photos=len(viewer.names))
+            photos, passed = len(viewer.names), passed_over(viewer)
+            await self.say(state="done", port=port, query=query, splats=splats, photos=photos, passed=passed)
         except JobCancelledError:
             self._clear()
             with contextlib.suppress(ConnectionClosed):
@@ -220,6 +223,12 @@ class Session:
             await self._stop_job()
         if not self._shown:
             self._forget()
+
+
+def passed_over(viewer: Viewer) -> list[str]:
+    """What of the upload became no view, a line a reason, and which reading was chosen where there were several."""
+    views = {} if viewer.editor.scene is None else viewer.editor.scene.record.get("views") or {}
+    return [*told(restored(views.get("dropped") or ())), *(views.get("notes") or ())]
 
 
 def _parsed(raw: str | bytes) -> dict[str, Any]:

@@ -118,6 +118,12 @@ const heard = {
     at("open").href = link;
     at("open").hidden = false;
     say(`${message.splats} splats from ${message.photos} photos.`);
+    at("passed").hidden = message.passed.length === 0;
+    at("lines").replaceChildren(...message.passed.map((line) => {
+      const item = document.createElement("li");
+      item.textContent = line;
+      return item;
+    }));
     at("open").target = "_blank";
     at("open").focus();
     refresh();

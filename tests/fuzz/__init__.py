@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads: damaged files of every parser, and folders of known pieces with an oracle."""

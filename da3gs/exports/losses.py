@@ -80,7 +80,7 @@ def measured_losses(
     Raises:
         InputError: the file cannot be read back.
     """
-    if (row.lossless and not exact) or row.levels or not len(gaussians):
+    if (row.lossless and not exact) or not len(gaussians):
         return Losses(not_kept=not_kept)
     before = gaussians.detach().to("cpu", torch.float32)
     if row.order is not None:

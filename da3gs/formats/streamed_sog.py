@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from da3gs import __version__
 from da3gs._files import open_regular
@@ -85,6 +87,13 @@ def streamed_files(gaussians: Gaussians, name: str, options: WriteOptions) -> di
         "tree": _described(tree, [_boxes(level) for level in levels], places),
     }
     return {META: json.dumps(meta).encode(), **files}
+
+
+def stored_order(gaussians: Gaussians) -> Int[Tensor, "N"]:
+    """In which order the finest level holds splats."""
+    points = gaussians.means.numpy()
+    leaves = [leaf.members[0] for leaf in _leaves(_divided([np.arange(len(points))], [points]))]
+    return torch.from_numpy(np.concatenate([members[morton_order(points[members])] for members in leaves]))
 
 
 def _divided(members: list[np.ndarray], means: list[np.ndarray]) -> _Leaf | _Node:
@@ -204,6 +213,7 @@ FORMAT = Format(
     begins=lambda start, name: name == META and start.lstrip().startswith(b"{"),
     load=load_streamed_sog,
     keeps=("antialiased",),
+    order=stored_order,
     encode=streamed_files,
     folder=True,
     levels=True,

@@ -88,7 +88,8 @@ def _copy(folder: Path, at: Path) -> None:
 
 def _smaller(folder: Path, at: Path) -> None:
     if at.name == "images":
-        for path in sorted(at.glob("*.jpg")):
+        for name in NAMES:
+            path = at / name
             with Image.open(path) as image:
                 (at.parent / "images_2").mkdir(exist_ok=True)
                 image.resize((WIDTH // 2, HEIGHT // 2)).save(at.parent / "images_2" / path.name)

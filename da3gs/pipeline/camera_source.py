@@ -52,6 +52,7 @@ def with_cameras(photos: LoadedPhotos, ready: LoadedModel, settings: Settings, p
         shared_focal=settings.shared_focal,
         alone=settings.poses == "auto",
         network=None if is_monocular(ready.network) else network_view(ready.network, photos, most=card.views),
+        features=settings.features,
         up=settings.up,
         seed=settings.seed,
         progress=progress,

@@ -32,6 +32,7 @@ from da3gs.pipeline.refine import refined
 from da3gs.pipeline.scene_record import Scores, scene_record
 from da3gs.pipeline.settings import DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
+from da3gs.poses.learned_features import FeatureKind
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
 from da3gs.poses.world_frame import Up, upright_frame
@@ -51,6 +52,7 @@ def reconstruct(
     *,
     model: str | Path | nn.Module | LoadedModel = "auto",
     poses: Poses = "auto",
+    features: FeatureKind = "auto",
     shared_focal: bool = False,
     splats: Splats = "auto",
     views: int | Literal["auto"] = "auto",
@@ -110,10 +112,10 @@ def reconstruct(
         CheckpointError: the weights cannot be used.
     """
     settings = Settings(
-        poses=poses, shared_focal=shared_focal, splats=splats, views=views, fps=fps, resolution=resolution,
-        detail=detail, invert_masks=invert_masks, panoramas=panoramas, split=split, metric=metric, sky=sky, up=up,
-        clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge, max_size=max_size,
-        outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
+        poses=poses, features=features, shared_focal=shared_focal, splats=splats, views=views, fps=fps,
+        resolution=resolution, detail=detail, invert_masks=invert_masks, panoramas=panoramas, split=split,
+        metric=metric, sky=sky, up=up, clean=clean, min_opacity=min_opacity, min_confidence=min_confidence,
+        edge=edge, max_size=max_size, outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
         upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()

@@ -9,6 +9,7 @@ from typing import Literal
 from da3gs._tensors import Device
 from da3gs.errors import InputError
 from da3gs.optimisation.budget import check_budget
+from da3gs.poses.learned_features import FeatureKind, check_installed
 from da3gs.poses.world_frame import Up
 from da3gs.rendering import Backend
 from da3gs.splats.pruning import DEFAULT_EDGE, Limits, parse_crop
@@ -27,6 +28,7 @@ class Settings:
     """The flags of ``da3gs reconstruct``, by the same names; kept in scene.json."""
 
     poses: Poses = "auto"
+    features: FeatureKind = "auto"
     shared_focal: bool = False
     splats: Splats = "auto"
     views: int | Literal["auto"] = "auto"
@@ -72,6 +74,10 @@ class Settings:
             raise InputError(f"--seed is a whole number from 0 to 2^63 - 1, got {self.seed}")
         if self.shared_focal and self.poses not in ("auto", "colmap"):
             raise InputError(f"--shared-focal goes with --poses auto or colmap, got --poses {self.poses}")
+        if self.features != "auto" and self.poses not in ("auto", "colmap"):
+            raise InputError(f"--features goes with --poses auto or colmap, got --poses {self.poses}")
+        if self.features == "xfeat" or self.features == "aliked":
+            check_installed(self.features)
         if not 0 <= self.refine <= 86_400:
             raise InputError(f"--refine is a number of seconds from 0 (off) to 86400, got {self.refine:g}")
         check_budget(self.budget, self.max_mb)

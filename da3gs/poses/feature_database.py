@@ -46,6 +46,12 @@ class WorkingCopy:
     mask: Bool[np.ndarray, "H W"] | None
     """True where a pixel counts; None means everywhere."""
 
+    def color(self) -> UInt8[np.ndarray, "H W 3"]:
+        """Its sRGB."""
+        image = cv2.imread(str(self.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert image is not None
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
     def grey(self) -> UInt8[np.ndarray, "H W"]:
         """Its brightness."""
         image = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
@@ -13,6 +14,7 @@ from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
 from da3gs.poses.feature_database import FeatureDatabase, Pair, feature_database
 from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
+from da3gs.poses.learned_features import FeatureKind, LearnedKind, installed, learned_matcher, unmasked
 from da3gs.poses.pair_selection import MOST_EXHAUSTIVE, selected_pairs
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
 from da3gs.poses.resection import resected
@@ -42,6 +44,7 @@ def estimated_cameras(
     shared_focal: bool = False,
     network: NetworkView | None = None,
     ordered: bool = False,
+    features: FeatureKind = "auto",
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[CameraEstimate | None, dict[Pair, int]]:
@@ -52,6 +55,7 @@ def estimated_cameras(
         shared_focal: one camera took all photos.
         network: its field of view is where the search for the focal length begins, for photos that tell none.
         ordered: the photos are frames of a video in their order.
+        features: what is matched beside SIFT; auto: learned ones where they are installed and photos are missing.
         seed: of the random samples.
         progress: told about every stage.
     """
@@ -64,8 +68,12 @@ def estimated_cameras(
         if not far and (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
             search.estimate = turned
         else:
+            if features in ("xfeat", "aliked"):
+                search.learned(features, sorted(search.matches))
             if 0 < len(search.missing) <= _PATIENT:
                 search.wide()
+            if features == "auto" and 0 < len(search.missing) <= _PATIENT and installed():
+                search.learned(installed()[0], [p for p in sorted(search.matches) if {*p} & {*search.missing}])
             search.confirm(network)
         return search.estimate, {pair: len(rows) for pair, rows in database.verified().items()}
 
@@ -137,13 +145,28 @@ class CameraSearch:
             wide[position] = wide_features(copy.grey(), copy.mask)
         for number, (one, two) in enumerate(pairs):
             self.progress("matching slanted surfaces", number, len(pairs))
-            places = wide_matches(wide[one], wide[two])
-            self.features[one], here = with_places(self.features[one], places[:, :2])
-            self.features[two], there = with_places(self.features[two], places[:, 2:])
-            rows = np.concatenate((self.matches.get((one, two), np.zeros((0, 2), np.int64)),
-                                   np.stack((here, there), axis=1)))  # fmt: skip
-            self.matches[one, two] = _one_to_one(rows)
+            self._add((one, two), wide_matches(wide[one], wide[two]))
         self._map()
+
+    def learned(self, kind: LearnedKind, pairs: Sequence[Pair]) -> None:
+        """Matches of learned features, beside those that there are."""
+        matcher, told = learned_matcher(kind), {}
+        for number, position in enumerate(sorted({i for pair in pairs for i in pair})):
+            self.progress(f"finding {kind} features", number, len(self.photos))
+            told[position] = matcher.features(self.database.copies[position].color())
+        for number, (one, two) in enumerate(pairs):
+            self.progress(f"matching {kind} features", number, len(pairs))
+            masks = self.database.copies[one].mask, self.database.copies[two].mask
+            self._add((one, two), unmasked(matcher.matches(told[one], told[two]), masks))
+        self._map()
+
+    def _add(self, pair: Pair, places: Float[np.ndarray, "m 4"]) -> None:
+        """Matched places of two photos, as features that are matched already."""
+        one, two = pair
+        self.features[one], here = with_places(self.features[one], places[:, :2])
+        self.features[two], there = with_places(self.features[two], places[:, 2:])
+        known = self.matches.get(pair, np.zeros((0, 2), np.int64))
+        self.matches[pair] = _one_to_one(np.concatenate((known, np.stack((here, there), axis=1))))
 
     def confirm(self, network: NetworkView | None) -> None:
         """Photos whose pose a second sign contradicts go, and what no mapper placed is tried with depth as a prior."""

@@ -19,6 +19,7 @@ from da3gs.photos.reposed import reposed
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.feature_database import Pair
 from da3gs.poses.ladder import NetworkView, estimated_cameras
+from da3gs.poses.learned_features import FeatureKind
 from da3gs.poses.turning import widest_turn
 from da3gs.poses.world_frame import Up, upright_frame
 
@@ -40,6 +41,7 @@ def structure_from_motion(
     shared_focal: bool = False,
     alone: bool = False,
     network: NetworkView | None = None,
+    features: FeatureKind = "auto",
     up: Up = "auto",
     seed: int = 0,
     progress: Progress = silent,
@@ -57,6 +59,7 @@ def structure_from_motion(
         alone: where no two photos can be placed, the photo with most matches comes back alone and without a camera,
             in place of an error.
         network: what a network tells of the photos, asked where it helps.
+        features: what is matched beside SIFT.
         up: ``camera`` takes the first camera's axes.
         seed: of the random samples.
         progress: told how many photos are placed.
@@ -74,7 +77,7 @@ def structure_from_motion(
         raise InputError(f"--poses colmap needs at least 2 photos, got {total}; use --poses predicted")
     estimate, ties = estimated_cameras(
         photos.photos, shared_focal=shared_focal or photos.kind == "video", network=network,
-        ordered=photos.kind == "video", seed=seed, progress=progress,
+        ordered=photos.kind == "video", features=features, seed=seed, progress=progress,
     )  # fmt: skip
     same = estimate is not None and estimate.one_spot and widest_turn(estimate) < _TURN
     if same and alone:

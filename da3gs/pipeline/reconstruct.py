@@ -114,9 +114,9 @@ def reconstruct(
     settings = Settings(
         poses=poses, features=features, shared_focal=shared_focal, splats=splats, views=views, fps=fps,
         resolution=resolution, detail=detail, invert_masks=invert_masks, panoramas=panoramas, split=split,
-        metric=metric, sky=sky, up=up, clean=clean, min_opacity=min_opacity, min_confidence=min_confidence,
-        edge=edge, max_size=max_size, outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine, holdout=holdout,
-        upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
+        metric=metric, sky=sky, up=up, clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge,
+        max_size=max_size, outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine,
+        holdout=holdout, upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
     )  # fmt: skip
     watch = Stopwatch()
     with watch("model"):

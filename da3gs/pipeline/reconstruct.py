@@ -111,13 +111,8 @@ def reconstruct(
         InputError: something about the input or the flags; the message says what and what to do.
         CheckpointError: the weights cannot be used.
     """
-    settings = Settings(
-        poses=poses, features=features, shared_focal=shared_focal, splats=splats, views=views, fps=fps,
-        resolution=resolution, detail=detail, invert_masks=invert_masks, panoramas=panoramas, split=split,
-        metric=metric, sky=sky, up=up, clean=clean, min_opacity=min_opacity, min_confidence=min_confidence, edge=edge,
-        max_size=max_size, outliers=outliers, crop=crop, photos=photos, budget=budget, max_mb=max_mb, refine=refine,
-        holdout=holdout, upstream=upstream, dtype=dtype, images=images, device=device, backend=backend, seed=seed,
-    )  # fmt: skip
+    given = dict(locals())
+    settings = Settings(**{field.name: given[field.name] for field in dataclasses.fields(Settings)})
     watch = Stopwatch()
     with watch("model"):
         ready = loaded_model(model, settings)

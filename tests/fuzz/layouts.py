@@ -187,6 +187,11 @@ def holds(layout: Layout, root: Path) -> None:
         assert sorted(files_of(loaded)) == wanted, [(d.name, d.reason) for d in loaded.dropped]
     if not layout.packed:
         accounted_for(loaded, source)
+        return
+    with zipfile.ZipFile(source) as archive:
+        everything = len(archive.namelist())
+    dropped = sum(item.count for item in loaded.dropped)
+    assert len(loaded.photos) + len(loaded.read) + dropped == everything, loaded.dropped
 
 
 def _pack(folder: Path, target: Path) -> None:

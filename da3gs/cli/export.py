@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from da3gs.cli._cleaning import NO_CLEANING, CleaningOptions
 from da3gs.cli._parse import DRAWING, Command, DrawingOptions, FileFrame, Frame, Switch, option
 from da3gs.cli._session import Session
+from da3gs.errors import InputError
 
 if TYPE_CHECKING:
     from da3gs.pipeline.export import Prepared
@@ -29,8 +30,10 @@ class Export(Command):
 
     source: Annotated[Positional[str], option("SCENE|FILE", hint="")]
     """A scene folder, or a splat file."""
-    output: Annotated[str, option("FILE|DIR", "-o", hint="(required)")]
+    output: Annotated[Optional[str], option("FILE|DIR", "-o", hint="(required, or --mesh)")] = None
     """What to write; the suffix says what, a folder has none or a trailing slash."""
+    mesh: Annotated[Optional[str], option("FILE.ply|FILE.glb", hint="")] = None
+    """Write a triangle mesh in the photos' colours, made of the scene's depth."""
     overwrite: Switch = False
     """Replace the output if it is of the same kind."""
     frame: Annotated[Optional[Frame], option("FRAME", hint="(default: the format's, for most opencv)")] = None
@@ -50,12 +53,36 @@ class Export(Command):
 
     def run(self, session: Session) -> int:
         """Write, say what and where."""
+        if self.output is None and self.mesh is None:
+            raise InputError("nothing to write: name a file or folder with -o, or a mesh with --mesh")
+        mesh = None if self.mesh is None else self._mesh(self.mesh, session)
+        if self.output is None:
+            session.result({"mesh": mesh})
+        else:
+            self._splats(self.output, mesh, session)
+        return 0
+
+    def _mesh(self, output: str, session: Session) -> dict[str, object]:
+        """Write the mesh, say how large it is."""
+        from da3gs.exports.mesh import check_mesh_output, mesh_of, save_mesh
+        from da3gs.scene import load_scene
+
+        check_mesh_output(Path(output), overwrite=self.overwrite)
+        if not (Path(self.source) / "scene.json").is_file():
+            raise InputError(f"--mesh is made of a scene's depth, and {self.source} is no scene folder")
+        mesh = mesh_of(load_scene(self.source))
+        save_mesh(mesh, output, overwrite=self.overwrite)
+        session.print(f"{output}: {len(mesh.faces):,} triangles written")
+        return {"output": output, "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+
+    def _splats(self, output: str, mesh: dict[str, object] | None, session: Session) -> None:
+        """Write the splats or the cameras, say what and where."""
         from da3gs.pipeline.export import prepared
 
         with session.progress() as progress:
             ready = prepared(
                 self.source,
-                self.output,
+                output,
                 frame=self.frame,
                 input_frame=self.input_frame,
                 spz_version=self.spz_version,
@@ -75,7 +102,8 @@ class Export(Command):
         written, losses = ready.write(), ready.losses()
         session.result(
             {
-                "output": self.output,
+                "output": output,
+                "mesh": mesh,
                 "written": written,
                 "megabytes": megabytes,
                 "dropped": ready.dropped,
@@ -87,8 +115,7 @@ class Export(Command):
         )
         for line in () if losses is None else losses.lines():
             session.print(f"lost     {line}")
-        session.print(f"{self.output}: {'cameras' if ready.suffix == '/' else 'splats'} written")
-        return 0
+        session.print(f"{output}: {'cameras' if ready.suffix == '/' else 'splats'} written")
 
     def _photos(self) -> list[str] | None:
         """Names of the scene's photos; None for a bare file."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
+from da3gs.depth.tsdf_fusion import DepthMap, fuse, sampled
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Method
-from da3gs.evaluation.fusion import DepthMap, fuse, sampled
 from da3gs.evaluation.geometry_data import RULES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
 from da3gs.evaluation.geometry_files import SAMPLES
 from da3gs.evaluation.plan import Asked, Plan, chosen_scenes

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from da3gs._files import open_regular
+from da3gs.depth.tsdf_fusion import Mesh, sampled
 from da3gs.errors import InputError
-from da3gs.evaluation.fusion import Mesh, sampled
 from da3gs.formats.transforms import check_rigid
 from da3gs.photos.images import read_header
 from da3gs.photos.naming import shown

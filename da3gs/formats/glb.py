@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,22 @@ def glb_bytes(gaussians: Gaussians, name: str, options: WriteOptions) -> bytes:
         raise InputError(f"{name} would be empty: there are no splats, and glTF allows no mesh without points")
     arrays = finite_arrays(gaussians, name)
     attributes = _attributes(arrays)
-    content = _chunk(json.dumps(_document(attributes, options)).encode(), _JSON, b" ")
-    size = sum(values.nbytes for values in attributes.values())
+    return glb_container(_document(attributes, options), list(attributes.values()), name)
+
+
+def glb_container(document: dict[str, Any], arrays: Sequence[np.ndarray], name: str) -> bytes:
+    """Binary glTF: a document and the arrays that its buffer views refer to, one after the other.
+
+    Raises:
+        InputError: it would be too large; ``name`` is what the message calls it.
+    """
+    content = _chunk(json.dumps(document).encode(), _JSON, b" ")
+    size = sum(values.nbytes for values in arrays)
     total = 12 + len(content) + 8 + size
     if total >= 2**32:
         raise InputError(f"{name} would be {total} bytes; a .glb holds less than 4 GiB: use --budget")
     head = struct.pack("<4sII", b"glTF", 2, total), content, struct.pack("<II", size, _BIN)
-    return b"".join((*head, *(values.tobytes() for values in attributes.values())))
+    return b"".join((*head, *(values.tobytes() for values in arrays)))
 
 
 def _attributes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -77,7 +87,7 @@ def _attributes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     opacities = arrays["opacities"].clip(0, 1)
     found = {
         "POSITION": arrays["means"],
-        "COLOR_0": np.concatenate((_linear(shown), opacities[:, None]), 1),
+        "COLOR_0": np.concatenate((linear_light(shown), opacities[:, None]), 1),
         f"{EXTENSION}:ROTATION": np.roll(arrays["quaternions"], -1, 1),
         f"{EXTENSION}:SCALE": arrays["scales"],
         f"{EXTENSION}:OPACITY": opacities,
@@ -127,7 +137,7 @@ def _chunk(data: bytes, kind: int, padding: bytes) -> bytes:
     return struct.pack("<II", len(padded), kind) + padded
 
 
-def _linear(color: np.ndarray) -> np.ndarray:
+def linear_light(color: np.ndarray) -> np.ndarray:
     """sRGB to linear light."""
     linear: np.ndarray = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
     return linear

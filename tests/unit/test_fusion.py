@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from da3gs.cameras import look_at
+from da3gs.depth.tsdf_fusion import DepthMap, fuse, sampled
 from da3gs.errors import InputError
-from da3gs.evaluation.fusion import DepthMap, fuse, sampled
 from da3gs.metrics.points import point_errors
 
 SIZE, FOCAL = 128, 160.0
@@ -95,7 +95,7 @@ def test_what_cannot_be_fused_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = DepthMap(depth=np.zeros((8, 8)), intrinsics=INTRINSICS, world_to_cam=np.eye(4))
     with pytest.raises(InputError, match="no depth"):
         fuse([empty], voxel=0.1, truncation=0.4)
-    monkeypatch.setattr("da3gs.evaluation.fusion.MAX_BLOCKS", 1000)
+    monkeypatch.setattr("da3gs.depth.tsdf_fusion.MAX_BLOCKS", 1000)
     with pytest.raises(InputError, match="too small"):
         fuse(sphere_maps()[:1], voxel=1e-4, truncation=4e-4)
     with pytest.raises(InputError, match="volume"):

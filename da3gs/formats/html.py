@@ -38,6 +38,7 @@ _GENERATOR = b'<meta name="generator" content="da3gs splat page">'
 _SPLATS = re.compile(rb'<script type="application/octet-stream" id="splats">\s*([A-Za-z0-9+/=]*)\s*</script>')
 _SCENE = re.compile(rb'<script type="application/json" id="scene">[^<]*"axes": "([A-Z]{3})"')
 _SAMPLES = 1_000_000
+_PALETTE_SHARE = 8  # of splats of degree 3 half the bytes would be the palette, for 3 dB beyond 46
 
 
 def save_html(
@@ -77,7 +78,8 @@ def html_bytes(gaussians: Gaussians, name: str, options: WriteOptions, *, title:
     Raises:
         InputError: a number is not finite.
     """
-    data = base64.b64encode(sog_bytes(gaussians, name, options)).decode()
+    packed = sog_bytes(gaussians, name, dataclasses.replace(options, palette_share=_PALETTE_SHARE))
+    data = base64.b64encode(packed).decode()
     up = options.up
     shown = options.views or (outside_view(gaussians, up),)
     scene = {

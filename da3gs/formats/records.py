@@ -85,6 +85,8 @@ class WriteOptions:
     """A line of text for people."""
     levels: Sequence[Gaussians] = ()
     """The same splats in less and less detail."""
+    palette_share: int = 1
+    """How many splats there are to an entry of a palette of harmonics, where it is shorter than the format allows."""
 
 
 Encoded = Iterable[bytes | memoryview] | dict[str, bytes]

@@ -103,7 +103,7 @@ def sog_files(
         packed = pool.map(lambda pixels: _webp(pixels, width, height), pictures.values())
         files = dict(zip(pictures, packed, strict=True))
         if count and arrays["harmonics"].shape[1] > 1:
-            centroids, labels, meta["shN"] = _palette(arrays["harmonics"][:, 1:])
+            centroids, labels, meta["shN"] = _palette(arrays["harmonics"][:, 1:], options.palette_share)
             files["shN_centroids.webp"] = _webp(centroids, centroids.shape[1], centroids.shape[0])
             files["shN_labels.webp"] = _webp(labels, width, height)
     return {META: json.dumps(meta).encode(), **files}
@@ -139,10 +139,10 @@ def _pictures(arrays: dict[str, np.ndarray], options: WriteOptions) -> tuple[dic
     return pictures, meta
 
 
-def _palette(rest: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def _palette(rest: np.ndarray, share: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Pixels of the palette, of each splat's place in it, and what describes them."""
     count, bands, _ = rest.shape
-    size = count if count <= _FEW else min(_MOST_PALETTE, 2 ** int(math.log2(count)))
+    size = count if count <= _FEW else min(_MOST_PALETTE, max(_FEW, 2 ** int(math.log2(count / share))))
     centroids, labels = palette(np.ascontiguousarray(rest.reshape(count, 3 * bands)), size)
     entries, indexes = codebook(centroids)
     pixels = np.zeros((-(-len(centroids) // _ACROSS) * _ACROSS, bands, 3), np.uint8)

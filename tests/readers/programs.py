@@ -7,20 +7,26 @@ import importlib.metadata
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from da3gs.exports.independent import decode_splats
 from da3gs.exports.independent.ply import decode
 from da3gs.exports.independent.record import DecodedSplats
 from da3gs.formats import save_gaussians
+from da3gs.formats._quantising import to_gaussians
+from da3gs.formats.axes import with_axes
 from da3gs.formats.spz import save_spz
 from da3gs.gaussians import Gaussians
+from tests.small_scene import small_gaussians
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 SPLAT_TRANSFORM = MODULES / ".bin" / "splat-transform"
+_RECORD = ("means", "scales", "quaternions", "opacities", "harmonics")
 _VALIDATE = """
 const fs = require("fs"), validator = require(process.argv[1]);
 validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[2])), {maxIssues: 1000})
@@ -56,6 +62,13 @@ def save_as(gaussians: Gaussians, path: Path) -> Path:
     else:
         save_gaussians(gaussians, path)
     return path
+
+
+def splats_for(name: str, count: int = 1500) -> Gaussians:
+    """Splats that the format of a name can hold: colours of a byte, and harmonics where it has any."""
+    splats = small_gaussians(count, 1 if name.endswith(".splat") else 16)
+    splats.harmonics[:, 0].clamp_(-1.7, 1.7)
+    return splats
 
 
 def splat_transform(*arguments: object, timeout: float = 300) -> None:
@@ -118,6 +131,49 @@ def seen_by_openusd(path: Path) -> DecodedSplats:
         opacities=np.array(prim.GetOpacitiesAttr().Get()),
         axes="RUB",
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberReader:
+    """A program whose numbers can be had."""
+
+    name: str
+    package: str
+    """Of npm or pip."""
+    seen: Callable[[Path, Path], DecodedSplats]
+    """What it reads of a file; it may write into the folder."""
+    opened: tuple[str, ...]
+    """Names that ``save_as`` knows of the formats that it reads."""
+
+
+NUMBER_READERS = (
+    NumberReader(
+        name="splat-transform",
+        package="@playcanvas/splat-transform",
+        seen=seen_by_splat_transform,
+        opened=(
+            "a.ply", "a.compressed.ply", "a.splat", "a.spz", "3.spz", "a.sog", "sog/meta.json", "lod/lod-meta.json",
+        ),
+    ),
+    NumberReader(
+        name="gsply",
+        package="gsply",
+        seen=lambda path, _: seen_by_gsply(path),
+        opened=("a.ply", "a.compressed.ply", "a.spz", "3.spz", "a.sog", "sog/meta.json"),
+    ),
+    NumberReader(
+        name="OpenUSD",
+        package="usd-core",
+        seen=lambda path, _: seen_by_openusd(path),
+        opened=("a.usda", "a.usdz"),
+    ),
+)  # fmt: skip
+
+
+def decoded_usd(path: Path) -> Gaussians:
+    """Splats of a file that da3gs only writes, in a PLY's axes, by its independent decoder."""
+    seen = decode_splats(path)
+    return with_axes(to_gaussians({name: getattr(seen, name) for name in _RECORD}), seen.axes, "RDF")
 
 
 def openusd_complaints(path: Path) -> list[str]:
@@ -193,8 +249,7 @@ def _angle(one: np.ndarray, other: np.ndarray) -> float:
 
 def _arrays(splats: Gaussians | DecodedSplats) -> dict[str, np.ndarray]:
     """In double precision, quaternions of unit length."""
-    names = ("means", "scales", "quaternions", "opacities", "harmonics")
-    arrays = {name: np.asarray(getattr(splats, name), np.float64) for name in names}
+    arrays = {name: np.asarray(getattr(splats, name), np.float64) for name in _RECORD}
     arrays["quaternions"] /= np.linalg.norm(arrays["quaternions"], axis=1, keepdims=True)
     return arrays
 

@@ -19,14 +19,13 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.export import export
 from tests.readers import programs
-from tests.readers.programs import Differences, differences, save_as
+from tests.readers.programs import NUMBER_READERS, Differences, NumberReader, differences, save_as, splats_for
 from tests.small_scene import small_gaussians, small_scene_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 ROUNDING = 2e-5
 """Between two programs that take the same bytes for the same numbers, in float32 and logarithms of it."""
-OPENED = ("a.ply", "a.compressed.ply", "a.splat", "a.spz", "3.spz", "a.sog", "sog/meta.json", "lod/lod-meta.json")
 WRITTEN = ("b.ply", "b.compressed.ply", "b.spz", "3.spz", "b.sog", "sog/meta.json", "lod/lod-meta.json", "b.glb")
 HALF = 0.5
 """A step."""
@@ -41,27 +40,31 @@ def converter() -> None:
         pytest.skip("splat-transform is not installed; make test-readers installs it (needs node)")
 
 
-def splats_for(name: str, count: int = 1500) -> Gaussians:
-    """Colours that a byte can hold; no two splats too near to be told apart."""
-    splats = small_gaussians(count, 1 if name.endswith(".splat") else 16)
-    splats.harmonics[:, 0].clamp_(-1.7, 1.7)
-    return splats
-
-
-@pytest.mark.usefixtures("converter")
-@pytest.mark.parametrize("name", OPENED)
-def test_splat_transform_reads_our_numbers(tmp_path: Path, name: str) -> None:
-    """Every number, as stored; it takes all formats in a PLY's axes, so that of ours .spz version 3 alone is turned."""
+@pytest.mark.parametrize(
+    ("reader", "name"), [pytest.param(r, n, id=f"{r.name}-{n}") for r in NUMBER_READERS for n in r.opened]
+)
+def test_a_program_reads_our_numbers(tmp_path: Path, reader: NumberReader, name: str) -> None:
+    """Every number, as it is stored."""
+    if programs.version(reader.package) is None:
+        pytest.skip(f"{reader.name} is not installed; make test-readers installs it")
+    if reader.name == "gsply" and name.endswith((".sog", ".json")):
+        pytest.importorskip("imagecodecs", reason="gsply reads SOG with imagecodecs; make test-readers installs it")
     path = save_as(splats_for(name), tmp_path / name)
-    seen = programs.seen_by_splat_transform(path, tmp_path)
-    found = differences(load_splat_file(path).gaussians, seen)
-    print(name, found)
-    if name.endswith(".splat"):  # (b - 128) / 128, as its author reads a byte, against b / 127.5 - 1: half a step
+    seen = reader.seen(path, tmp_path)
+    found = differences(decode_splats(path), seen)
+    print(reader.name, name, found)
+    if name == "a.splat":  # (b - 128) / 128, as its author reads a byte, against b / 127.5 - 1: half a step
         assert 1e-3 < found.rotations <= CORNER * HALF / 128
         found = dataclasses.replace(found, rotations=0.0)
     assert found.largest <= ROUNDING
-    upright = differences(load_gaussians(path), seen).means <= ROUNDING
-    assert upright == (name != "3.spz")
+    if reader.name == "splat-transform":  # takes all in a PLY's axes, so that of ours .spz version 3 alone is turned
+        assert (differences(load_gaussians(path), seen).means <= ROUNDING) == (name != "3.spz")
+
+
+@pytest.mark.parametrize("name", ["a.usda", "a.usdz"])
+def test_openusd_finds_nothing_to_complain_of(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pxr", reason="usd-core is not installed; make test-readers installs it")
+    assert programs.openusd_complaints(save_as(splats_for(name, 300), tmp_path / name)) == []
 
 
 @pytest.mark.usefixtures("converter")
@@ -155,25 +158,6 @@ def test_we_read_what_the_author_of_ksplat_writes(tmp_path: Path, level: int) ->
     for field in Differences.__dataclass_fields__:
         assert getattr(lost, field) <= getattr(bound, field) * 1.001 + ROUNDING, field
     assert ours.degree == 2, "as many as the format holds"
-
-
-@pytest.mark.parametrize("name", ["a.ply", "a.compressed.ply", "a.spz", "3.spz", "a.sog", "sog/meta.json"])
-def test_gsply_reads_our_numbers(tmp_path: Path, name: str) -> None:
-    """As they are stored: it turns no axes."""
-    if name.endswith((".sog", ".json")):
-        pytest.importorskip("imagecodecs", reason="gsply reads SOG with imagecodecs; make test-readers installs it")
-    path = save_as(splats_for(name), tmp_path / name)
-    assert differences(load_splat_file(path).gaussians, programs.seen_by_gsply(path)).largest <= ROUNDING
-
-
-@pytest.mark.parametrize("name", ["a.usda", "a.usdz"])
-def test_openusd_reads_our_numbers(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("pxr", reason="usd-core is not installed; make test-readers installs it")
-    splats = splats_for(name)
-    path = save_as(splats, tmp_path / name)
-    found = differences(with_axes(splats, "RDF", "RUB"), programs.seen_by_openusd(path))
-    assert found.largest <= ROUNDING
-    assert programs.openusd_complaints(path) == []
 
 
 def test_the_gltf_validator_objects_to_names_of_the_extension_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ open the files is the table of ``python -m benchmarks.format_programs``.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import resource
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.tables import save_table
+from benchmarks.tables import RESULTS, save_table
 from da3gs.cameras import Cameras
 from da3gs.formats import load_gaussians, save_gaussians
 from da3gs.gaussians import Gaussians
@@ -108,6 +109,19 @@ def start_seconds(gaussians: Gaussians, folder: Path) -> dict[str, float]:
     return found
 
 
+def label(name: str) -> str:
+    """What the table calls a file's format."""
+    return "spz 3" if name == "3.spz" else Path(name).name.removeprefix("a.")
+
+
+def with_earlier(rows: list[dict[str, Any]], table: Path, title: str) -> list[dict[str, Any]]:
+    """These rows and those of other formats of a table that is there already, in the order of ``NAMES``."""
+    earlier = json.loads(table.read_text()) if table.exists() else {}
+    kept = {row["format"]: row for row in earlier.get("rows", []) if earlier["title"] == title}
+    kept |= {row["format"]: row for row in rows}
+    return [kept[label(name)] for name in NAMES if label(name) in kept]
+
+
 def size(path: Path) -> int:
     """Bytes of a file, or of a folder by the file that stands for it."""
     files = path.parent.rglob("*") if path.suffix == ".json" else [path]
@@ -124,7 +138,7 @@ def measured(
     name: str, source: Path, count: int, folder: Path, limit: float, reference: torch.Tensor, cameras: Cameras
 ) -> dict[str, Any]:
     """A row of the table."""
-    row: dict[str, Any] = {"format": "spz 3" if name == "3.spz" else Path(name).name.removeprefix("a.")}
+    row: dict[str, Any] = {"format": label(name)}
     version_flag = ["--spz-version", "3"] if name == "3.spz" else []
     for who in ("ours", "theirs"):
         path = folder / who / name
@@ -173,15 +187,16 @@ def main() -> None:
             rows.append(measured(name, source, len(splats), Path(scratch), options.limit, reference, cameras))
             print(rows[-1], flush=True)
     if options.save:
+        title = f"A scene of {options.splats} splats of degree 3 in every format"
         save_table(
             options.save,
-            f"A scene of {options.splats} splats of degree 3 in every format",
-            rows,
+            title,
+            with_earlier(rows, RESULTS / f"{options.save}.json", title),
             command=f"python -m benchmarks.formats --scene {options.scene.name} --splats {options.splats}",
             remarks=[
                 f"Of the processor seconds {start['ours']:.1f} and {start['theirs']:.1f} are the programs' start.",
                 f"ours: `da3gs export`; theirs: splat-transform {version('@playcanvas/splat-transform')} without GPU; "
-                "-: it does not write this format, or da3gs does not read it back.",
+                "-: it does not write this format, or da3gs does not read it back. Rows may be of several runs.",
             ],
         )
 

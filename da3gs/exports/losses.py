@@ -14,7 +14,7 @@ from da3gs.exports.independent import decode_splats
 from da3gs.formats.far_offset import FINEST, median_splat
 from da3gs.formats.records import Format
 from da3gs.gaussians import Gaussians
-from da3gs.geometry.harmonics import evaluate_harmonics
+from da3gs.geometry.harmonics import harmonic_basis
 
 COLOR_BOUND = 2.0
 """Of 255; more is a loss, of a colour from any side and of an opacity alike."""
@@ -22,7 +22,7 @@ COLOR_BOUND = 2.0
 SIZE_BOUND = 0.05
 """Of a splat's largest standard deviation."""
 
-_SAMPLES = 200_000
+_SAMPLES = 100_000
 _SIDES = torch.nn.functional.normalize(
     torch.tensor([(x, y, z) for x in (-1.0, 0, 1) for y in (-1.0, 0, 1) for z in (-1.0, 0, 1) if x or y or z]), dim=1
 )
@@ -105,5 +105,5 @@ def measured_losses(
 
 def _shown(harmonics: Float[Tensor, "N K 3"]) -> Float[Tensor, "S N 3"]:
     """Colours from all sides, as a screen shows them."""
-    sides = [evaluate_harmonics(harmonics, side.expand(len(harmonics), 3)) for side in _SIDES]
-    return torch.stack(sides).clamp(0, 1)
+    basis = harmonic_basis(_SIDES, round(harmonics.shape[-2] ** 0.5) - 1)
+    return (torch.einsum("sk,nkc->snc", basis, harmonics) + 0.5).clamp(0, 1)

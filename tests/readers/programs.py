@@ -57,6 +57,10 @@ def version(package: str) -> str | None:
 
 def save_as(gaussians: Gaussians, path: Path) -> Path:
     """Write the format that the name says; ``3.spz`` is of version 3."""
+    if not path.name.endswith(".json"):  # a folder of its own, which must not be there
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
     if path.name == "3.spz":
         save_spz(gaussians, path, version=3)
     else:

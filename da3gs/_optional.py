@@ -14,6 +14,8 @@ _EXTRAS = {
     "torchvision": "eval",
     "skimage": "eval",
     "nerfstudio": "nerfstudio",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
     "tensorboard": "dev",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
@@ -16,36 +17,41 @@ if TYPE_CHECKING:
     from da3gs.checkpoints.zoo import ModelCard
 
 
-Action = Literal["list", "show", "download", "convert", "verify"]
+Action = Literal["list", "show", "download", "convert", "verify", "export"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Models(Command):
-    """List the models, show one, download official weights, convert or verify weights.
+    """List the models, show one, download official weights, convert, verify or export them.
 
     download fetches official weights from the Hugging Face hub into its ordinary cache, after saying what licence they
     have; a download that was broken off goes on where it stopped. convert writes official weights, or an old pickled
     file (read without running code), as one .safetensors file. verify checks names, shapes, values and checksums.
+    export writes a model as .onnx: depth, confidence and cameras of --count photos of one --size.
     """
 
-    action: Annotated[Positional[Action], option("list|show|download|convert|verify")] = "list"
+    action: Annotated[Positional[Action], option("list|show|download|convert|verify|export")] = "list"
     """What to do."""
     name: Annotated[Positional[Optional[str]], option("NAME|FILE|FOLDER", hint="")] = None
     """The model to show, download or verify; the weights to convert or verify."""
     output: Annotated[Optional[str], option("FILE", "-o", hint="")] = None
-    """convert: the .safetensors file to write."""
+    """convert: the .safetensors file to write. export: the .onnx file."""
     overwrite: Switch = False
-    """convert: replace an existing file."""
+    """convert, export: replace an existing file."""
     dtype: Literal["same", "float32", "bfloat16", "float16"] = "same"
     """convert: precision in the file."""
+    count: Annotated[int, option("N")] = 2
+    """export: photos that the network sees at once."""
+    size: Annotated[Optional[str], option("WxH", hint="(default: the model's long side, 4:3)")] = None
+    """export: of the photos in pixels, multiples of 14."""
     commercial: Switch = False
     """list: only those whose licence allows commercial use."""
     common: CommonOptions = COMMON
 
     def run(self, session: Session) -> int:
         """Do it and print what came of it."""
-        if self.output is not None and self.action != "convert":
-            raise InputError(f"-o is for models convert, not for models {self.action}; leave it out")
+        if self.output is not None and self.action not in ("convert", "export"):
+            raise InputError(f"-o is for models convert and models export, not for models {self.action}; leave it out")
         if self.action == "list":
             self._list(session)
             return 0
@@ -61,6 +67,8 @@ class Models(Command):
                 self._convert(self.name, session)
             case "verify":
                 self._verify(self.name, session)
+            case "export":
+                self._export(self.name, session)
         return 0
 
     def _list(self, session: Session) -> None:
@@ -115,6 +123,32 @@ class Models(Command):
         record = convert_checkpoint(source, self.output, dtype=dtype, overwrite=self.overwrite)
         session.result(record)
         session.print(f"{self.output}: {record['name']} ({record['licence']}), {record['megabytes']:,} MB")
+
+    def _export(self, source: str, session: Session) -> None:
+        if self.output is None:
+            raise InputError("models export needs -o FILE.onnx, the file to write")
+        from da3gs.checkpoints.onnx import check_onnx_output, export_onnx
+        from da3gs.pipeline.model_loading import loaded_model
+        from da3gs.pipeline.settings import Settings
+
+        check_onnx_output(Path(self.output), overwrite=self.overwrite)
+        ready = loaded_model(source, Settings(device="cpu", dtype="float32"))
+        card = ready.card
+        width, height = self._pixels(card.resolution)
+        record = export_onnx(
+            ready.network, self.output, views=self.count, height=height, width=width, overwrite=self.overwrite
+        )
+        session.result({"output": self.output, "name": card.name, "licence": card.licence, **record})
+        session.print(f"{self.output}: {card.name} ({card.licence}), {record['megabytes']:,} MB")
+
+    def _pixels(self, long_side: int) -> tuple[int, int]:
+        """Width and height of what an exported network sees."""
+        if self.size is None:
+            return long_side // 14 * 14, round(long_side * 0.75 / 14) * 14
+        found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", self.size)
+        if found is None:
+            raise InputError(f"--size is WIDTHxHEIGHT in pixels, got {self.size!r}")
+        return int(found[1]), int(found[2])
 
     def _verify(self, source: str, session: Session) -> None:
         from da3gs.checkpoints.load import weights_of

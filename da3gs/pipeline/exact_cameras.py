@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -25,6 +26,8 @@ from da3gs.views import Views
 
 AUTO_DETAIL = 1008
 """Long side of the splats' grid that ``auto`` means, where photos are as large and the budget allows it."""
+REFINED = 504
+"""Long side of the photos that splats are refined against, at most."""
 _CONFIRMED = 0.02  # share of the pixels that another view must bear out for stereo to mean anything
 
 
@@ -51,6 +54,26 @@ class Surfaces:
         bare = dataclasses.replace(self.result, gaussians=None)
         shell = assembled_views(bare, views, sky="shell", backend=settings.backend)
         return [_with_shell(part, sky) for part, sky in zip(parts, shell, strict=True)]
+
+    def finer_views(self, views: Views) -> Views:
+        """The photos at about the detail of the splats, as far as a CPU can refine splats against them."""
+        sizes = [max(photo.image.shape[:2]) / max(photo.height, photo.width) for photo in self.sharp]
+        factor = min(REFINED / max(views.height, views.width), max(sizes))
+        if factor <= 1:
+            return views
+        height, width = round(views.height * factor), round(views.width * factor)
+        images, extents = torch.zeros(len(views), 3, height, width), []
+        for view, photo in enumerate(self.sharp):
+            h, w = min(height, round(photo.height * factor)), min(width, round(photo.width * factor))
+            own = cv2.resize(photo.image, (w, h), interpolation=cv2.INTER_AREA)
+            images[view, :, :h, :w] = torch.from_numpy(own).movedim(-1, 0).float() / 255
+            extents.append((h, w))
+        masks = views.masks
+        if masks is not None:
+            rows = ((torch.arange(height) + 0.5) / factor).long().clamp(max=views.height - 1)
+            columns = ((torch.arange(width) + 0.5) / factor).long().clamp(max=views.width - 1)
+            masks = masks[:, rows[:, None], columns[None]]
+        return Views(images=images, names=views.names, masks=masks, photo_sizes=tuple(extents))
 
 
 def _with_shell(part: Assembled, sky: Assembled) -> Assembled:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from da3gs.cameras import Cameras
+from da3gs.depth.patch_match import SIDES
 from da3gs.errors import BackendError
 from da3gs.geometry.harmonics import harmonic_rotations
 from da3gs.network import DepthAnything3
@@ -48,6 +49,15 @@ _POLISHED, _SHOWN, _COMPARED = 600, 63, 230
 pixels (what they are to show), and of the pixels of the one that is drawn."""
 _READ = 60
 """Bytes that a splat without harmonics but its colour has in the file and in the hands of ``check``."""
+
+_MATCHER = 100 * _MIB
+"""What the kernels of stereo and fusion page in, measured."""
+_SURFEL, _FINE, _STEREO = 4 * 14 * 2 + 4 * 8, 3 * 3 + 12, 48
+"""Bytes of a surfel while colours are sharpened (its part, the whole, what is noted, the new colour); of each fine
+pixel (photos and what is to be shown); of each pixel of the stereo grid (planes twice, votes, grey values)."""
+_SHOWN_BEST = 0.48
+"""Share of the photos' pixels that become splats where the budget allows it, typically: what two photos show counts
+once."""
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "CUDA out of memory")
 _Result = TypeVar("_Result")
@@ -193,6 +203,7 @@ def predicted_peak(
     width: int,
     photos: int | None = None,
     by_photos: bool = False,
+    fine: tuple[int, int] | None = None,
 ) -> int:
     """Bytes that a reconstruction takes at the most, above what is there after the imports.
 
@@ -204,6 +215,7 @@ def predicted_peak(
         width: of the canvas.
         photos: how many there are with the held-out ones.
         by_photos: the photos decide between the head's splats and those made from depth.
+        fine: height and width of a photo at the detail of the splats, where stereo makes these.
     """
     seen = views if photos is None else photos
     images = 4 * 3 * seen * height * width
@@ -211,6 +223,8 @@ def predicted_peak(
     maps = 4 * 2 * views * height * width
     head = settings.splats != "depth" and any(part.splat_head is not None for part in _parts(network))
     first = _CODE + weights + images + _network_peak(network, seen, height, width, settings, head)
+    if fine is not None:
+        return max(first, _RENDERER + _MATCHER + images + maps + _surfel_peak(views, fine, settings))
     mixed = head and by_photos and settings.splats == "auto" and not settings.upstream
     splats = _splat_peak(network, views, height, width, settings, head, mixed)
     return max(first, _RENDERER + _COMPARER * mixed + images + maps + splats)
@@ -277,13 +291,25 @@ def _splat_peak(
     making = held + count * splat + max(own, 16 * count)
     if settings.upstream:
         return max(making, held + count * (splat + _DRAWN) + drawn)
-    most = settings.budget or DEFAULT_BUDGET
-    most = most if settings.max_mb is None else splats_in(settings.max_mb, bands)
+    most = budget_of(settings, bands)
     bound = 2 * max(most, DEFAULT_BUDGET)
     merging = max(_merging(count, bound, splat), _merging(min(count, bound), most, splat))
     showing = min(count, bound) * (splat + _DRAWN) + drawn
     polishing = _polishing(min(count, bound), most, splat, views, pixels)
     return max(making, held + merging, held + showing, held + polishing)
+
+
+def _surfel_peak(views: int, fine: tuple[int, int], settings: Settings) -> int:
+    """Bytes of what stereo has found, of the photos, and of surfels while their colours are sharpened."""
+    pixels = views * fine[0] * fine[1]
+    grid = round(pixels * min(1.0, SIDES[-1] / max(fine)) ** 2)
+    splats = min(budget_of(settings), round(_SHOWN_BEST * pixels))
+    return splats * (_SURFEL + _DRAWN) + pixels * _FINE + grid * _STEREO
+
+
+def budget_of(settings: Settings, bands: int = 1) -> int:
+    """How many splats, of so many harmonics, the scene may have."""
+    return (settings.budget or DEFAULT_BUDGET) if settings.max_mb is None else splats_in(settings.max_mb, bands)
 
 
 def _bands(network: nn.Module) -> int:

@@ -219,9 +219,9 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
-    result, kept, found, facts = _splats(card, photos, views, context, offset, result, settings, watch, progress)
-    gaussians, provenance, made = _improved(kept, found, result, views, settings, watch, progress)
-    del kept
+    result, kept, found, shown, facts = _splats(card, photos, views, context, offset, result, settings, watch, progress)
+    gaussians, provenance, made = _improved(kept, found, result, shown, settings, watch, progress)
+    del kept, shown
     with watch("score"):
         scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
     given = photos.cam_to_world_given if result.poses == "given" else None
@@ -258,9 +258,10 @@ def _splats(
     settings: Settings,
     watch: Stopwatch,
     progress: Progress,
-) -> tuple[Placed, Assembled, int, dict[str, Any]]:
+) -> tuple[Placed, Assembled, int, Views, dict[str, Any]]:
     """The splats that stay, few enough to be drawn all at once; the prediction that they are of; how many there were
-    before any were merged; and what to record of it."""
+    before any were merged; the photos at the size that shows as much; and what to record of it."""
+    shown = views
     alignment: dict[str, Any] | None = None
     surfels: list[Assembled] | None = None
     if result.poses == "given" and (settings.metric == "on" or (photos.estimated and settings.metric == "auto")):
@@ -273,6 +274,8 @@ def _splats(
             result, alignment = found_surfaces.result, found_surfaces.record
         with watch("splats"), tight_memory():
             surfels = found_surfaces.splats(views, settings, _most(settings, 1))
+        if surfels is not None and settings.refine:
+            shown = found_surfaces.finer_views(views)
         del found_surfaces
     with watch("splats"), tight_memory():
         if surfels is not None:
@@ -283,7 +286,7 @@ def _splats(
         found, surfels = len(kept.gaussians), None
         if not settings.upstream:
             kept = _bounded(kept, result, settings)
-    return result, kept, found, {"alignment": alignment, "cleaned": dropped}
+    return result, kept, found, shown, {"alignment": alignment, "cleaned": dropped}
 
 
 def _scores(
@@ -343,7 +346,8 @@ def _improved(
     rows: Provenance | None = kept.provenance.to(device)
     if settings.upstream:
         return gaussians, rows, {"refinement": None, "budget": None}
-    cameras, most = result.cameras.to(device), _most(settings, gaussians.harmonics.shape[-2])
+    cameras = result.cameras.to(device).resized(views.height, views.width)
+    most = _most(settings, gaussians.harmonics.shape[-2])
     refinement, budget = None, None
     if settings.refine:
         with watch("refinement"):

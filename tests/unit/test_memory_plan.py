@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from da3gs.pipeline.dry_run import plan
 from da3gs.pipeline.memory_estimate import is_out_of_memory, peak_of, predicted_peak, what_fits, within_memory
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
+from tests.unit.plane_scene import plane_scene, write_transforms
 
 MEASURED = """
 import json, sys
@@ -35,7 +37,8 @@ def resident(field):
 
 torch.set_num_threads(2)
 before = resident("VmRSS")
-program.reconstruct(sys.argv[1], model=sys.argv[2], views=int(sys.argv[3]), resolution=int(sys.argv[4]))
+poses = sys.argv[5]
+program.reconstruct(sys.argv[1], model=sys.argv[2], views=int(sys.argv[3]), resolution=int(sys.argv[4]), poses=poses)
 print(json.dumps(resident("VmHWM") - before))
 """
 
@@ -123,9 +126,25 @@ def test_the_dry_run_foretells_peak_memory(name: str, views: int, width: int, he
     source = photos(tmp_path / "photos", views, width, height)
     model = name if name == "da3gs-nano" else str(random_file(name, tmp_path))
     side = max(width, height)
-    predicted = plan(source, model=model, views=views, resolution=side)["memory_mb"] * 1e6
-    measured = json.loads(child(MEASURED, source, model, views, side))
+    predicted = plan(source, model=model, views=views, resolution=side, poses="predicted")["memory_mb"] * 1e6
+    measured = json.loads(child(MEASURED, source, model, views, side, "predicted"))
     assert predicted == pytest.approx(measured, rel=0.15)
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.process
+def test_the_dry_run_foretells_peak_memory_of_stereo(tmp_path: Path) -> None:
+    """Cameras are given: what stereo and its splats take decides, not the network."""
+    small, _ = plane_scene(4)
+    assert small.cameras is not None
+    images = torch.nn.functional.interpolate(small.images, (756, 1008), mode="bicubic").clamp(0, 1)
+    views = dataclasses.replace(small, images=images, cameras=small.cameras.resized(756, 1008))
+    source = write_transforms(views, tmp_path / "posed")
+    planned = plan(source, model="da3gs-nano", views=4, resolution=252)
+    measured = json.loads(child(MEASURED, source, "da3gs-nano", 4, 252, "given"))
+    assert planned["memory_mb"] * 1e6 == pytest.approx(measured, rel=0.15)
+    assert planned["splats_at_most"] == 1_500_000
 
 
 def test_only_tensors_that_live_together_count() -> None:

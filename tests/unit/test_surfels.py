@@ -19,6 +19,7 @@ from da3gs.exports.splat_file import load_bare
 from da3gs.gaussians import Gaussians
 from da3gs.metrics.image import psnr
 from da3gs.pipeline.check import check
+from da3gs.pipeline.exact_cameras import Surfaces
 from da3gs.pipeline.export import export
 from da3gs.prediction import Placed
 from da3gs.rendering import render
@@ -113,6 +114,23 @@ def test_levels_are_those_of_the_photos() -> None:
     large = [Sharp(image=np.zeros((672, 1008, 3), np.uint8), height=168, width=252)]
     assert stereo_sides(large) == (126, 252, 504)
     assert stereo_sides(photos()) == (56, 112)
+
+
+def test_splats_are_refined_against_photos_of_their_detail() -> None:
+    """A photo of half the canvas's width, twice as large on disk: its pixels, its mask and its padding grow alike."""
+    narrow = [dataclasses.replace(photo, width=WIDTH // 2, image=photo.image[:, : WIDTH // 2]) for photo in photos()]
+    large = tuple(dataclasses.replace(p, image=p.image.repeat(2, 0).repeat(2, 1)) for p in narrow)
+    masks = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[:, 10:, : WIDTH // 2] = True
+    views = dataclasses.replace(VIEWS, cameras=None, masks=masks, photo_sizes=((HEIGHT, WIDTH // 2),) * 3)
+    result = Placed(depth=TRUE, cameras=cameras_of(CONTEXT), poses="given")
+    finer = Surfaces(result=result, record={}, sharp=large).finer_views(views)
+    assert (finer.height, finer.width, finer.sizes[0]) == (2 * HEIGHT, 2 * WIDTH, (2 * HEIGHT, WIDTH))
+    assert finer.masks is not None
+    assert torch.equal(finer.masks[:, ::2, ::2], masks)
+    expected = VIEWS.images[..., : WIDTH // 2]
+    torch.testing.assert_close(finer.images[..., ::2, :WIDTH:2], expected, atol=1 / 255, rtol=0)
+    assert not finer.images[..., WIDTH:].any()
 
 
 def test_scene_and_files_say_that_they_are_drawn_antialiased(tmp_path: Path) -> None:

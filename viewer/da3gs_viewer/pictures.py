@@ -120,10 +120,9 @@ class Artist:
                 self._placed = (gaussians, gaussians.to(device))
             splats = self._placed[1]
         features = None if features is None else features.to(device)
-        return render(
-            splats, camera, background=look.background, features=features, backend=self._editor.backend,
-            antialias=self._editor.bare.antialiased,
-        ).to("cpu")  # fmt: skip
+        return render(splats, camera, background=look.background, features=features, backend=self._editor.backend).to(
+            "cpu"
+        )
 
     def _depth(self, picture: Rendering) -> UInt8[np.ndarray, "H W 3"]:
         """Inverse depth, near is red, on one scale for the whole scene so that it does not flicker."""

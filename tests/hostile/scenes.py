@@ -174,7 +174,7 @@ CHECKS = [
         lambda data: data.replace(b"vertex 300", b"vertex 999999999999"),
         "broken or cut short",
     ),
-    file_case("check-no-scales", CHECK_FILE, lambda data: data.replace(b"scale_", b"scalp_"), "lacks properties"),
+    file_case("check-no-scales", CHECK_FILE, lambda data: data.replace(b"scale_", b"scalp_"), "lacks scale_0"),
 ]
 
 RENDERS = [
@@ -207,7 +207,7 @@ RENDERS = [
         "render-file-mesh",
         RENDER_FILE,
         lambda data: b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n",
-        "is it a mesh",
+        "lack y, z.*it is a point cloud",
     ),
 ]
 

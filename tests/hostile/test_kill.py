@@ -29,7 +29,7 @@ from tests.small_scene import small_scene_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 TRIES = int(os.environ.get("DA3GS_KILLS", "3"))
-SECONDS = 300
+SECONDS = 1200
 
 
 def _photos(folder: Path) -> None:
@@ -111,7 +111,10 @@ def finished(words: str, folder: Path) -> float:
     """The seconds of the command, which has to succeed."""
     before = time.monotonic()
     process = start(words, folder)
-    _, err = process.communicate(timeout=SECONDS)
+    try:
+        _, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
     assert process.returncode == 0, err[-2000:]
     return time.monotonic() - before
 

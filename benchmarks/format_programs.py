@@ -45,7 +45,8 @@ def row(name: str, program: str, package: str, opened: str, checked: str, found:
     """Of the table."""
     return {
         "format": "spz 3" if name == "3.spz" else Path(name).name.removeprefix("a."), "program": program,
-        "version": version(package), "opened": opened, "checked": checked, "found": found, "stands": stands,
+        "version": version(package) if package else None, "opened": opened, "checked": checked, "found": found,
+        "stands": stands,
     }  # fmt: skip
 
 
@@ -91,11 +92,9 @@ def reverse_rows(folder: Path) -> Iterator[dict[str, Any]]:
             programs.write_ksplat(source, path, 1)
         else:
             programs.splat_transform(*(["--spz-version", 3] if name == "3.spz" else []), source, path)
-        ours = load_gaussians(path)
-        found = differences(splats, ours, sort=True)
-        stands = "as the .ply"
-        if name == "3.spz":
-            stands, found = "half a turn about x", differences(splats, load_gaussians(path, axes="RDF"), sort=True)
+        turned = name == "3.spz"  # which it writes in other axes than the specification of version 3
+        found = differences(splats, load_gaussians(path, axes="RDF" if turned else None), sort=True)
+        stands = "half a turn about x" if turned else "as the .ply"
         told = f"means within {found.means:.0e}, rotations {found.rotations:.0e} rad, scales {found.scales:.0e}"
         yield row(name, who, owner, "yes", "number by number, to what it was given", told, stands)
 
@@ -145,11 +144,19 @@ def other_rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield row(name, program, "", "not run", "-", why, "-")
 
 
+def _order(program: str) -> int:
+    """Of programs in the table; what is not run stands last."""
+    names = [*(reader.name for reader in NUMBER_READERS), *(viewer.name for viewer in VIEWERS)]
+    if program in names:
+        return names.index(program)
+    return len(names) + (program in {other for _, other in NOT_RUN})
+
+
 def main() -> None:
     """Open, compare, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--costs", default="")
-    parser.add_argument("--only", default="", help="names of programs")
+    parser.add_argument("--only", default="", help="names of programs, theirs (their files), others")
     parser.add_argument("--save", default="")
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))
@@ -161,19 +168,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         sources = [number_rows(folder, only), picture_rows(folder, only)]
-        sources += [] if only else [reverse_rows(folder), other_rows(folder)]
+        sources += [reverse_rows(folder)] if not only or "theirs" in only else []
+        sources += [other_rows(folder)] if not only or "others" in only else []
         for source in sources:
             for line in source:
-                cost = costs.get("sog" if line["format"] == "meta.json" else line["format"])
-                line["the format itself"] = (
-                    f"{cost['ours: dB']} dB, {cost['ours: bytes a splat']} bytes" if cost else None
-                )
                 rows.append(line)
                 print(line, flush=True)
     if options.save:
+        earlier = RESULTS / f"{options.save}.json"
+        kept = json.loads(earlier.read_text())["rows"] if earlier.exists() else []
+        done = {(line["format"], line["program"]) for line in rows}
+        rows += [line for line in kept if (line["format"], line["program"]) not in done]
+        rows.sort(key=lambda line: _order(line["program"]))
+        for line in rows:
+            cost = costs.get("sog" if line["format"] == "meta.json" else line["format"])
+            line["the format itself"] = f"{cost['ours: dB']} dB, {cost['ours: bytes a splat']} bytes" if cost else None
         remarks = [
             "upright: y is up in the program's world. On its head: y is down there, as it is with every .ply; a user "
-            "turns it. As the .ply: the program keeps the axes. What a format loses: renders of a file, bytes a splat."
+            "turns it. As the .ply: the program keeps the axes. The format itself: PSNR of its renders, bytes a splat."
         ]
         title = "Splat formats and the programs that open them"
         save_table(options.save, title, rows, command="python -m benchmarks.format_programs", remarks=remarks)

@@ -214,6 +214,23 @@ def number_or_auto(flag: str, text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+def seconds_or_auto(flag: str, text: str) -> float | Literal["auto"]:
+    """The value of an option that takes seconds or ``auto``.
+
+    >>> seconds_or_auto("--refine", "7.5"), seconds_or_auto("--refine", "auto")
+    (7.5, 'auto')
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{flag} takes seconds or auto, got {text!r}") from None
+
+
 @contextlib.contextmanager
 def _caught(complaint: io.StringIO, words: Sequence[str]) -> Iterator[None]:
     """Catch tyro's complaints, drawn wide enough that no word is wrapped, in the one style that is understood."""

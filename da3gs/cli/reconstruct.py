@@ -17,6 +17,7 @@ from da3gs.cli._parse import (
     Words,
     number_or_auto,
     option,
+    seconds_or_auto,
 )
 from da3gs.cli._session import Session
 from da3gs.errors import InputError
@@ -88,8 +89,9 @@ class Reconstruct(Command):
     """At most this many splats."""
     max_mb: Annotated[Optional[float], option("X", hint="")] = None
     """At most this size of the .ply, in place of --budget."""
-    refine: Annotated[float, option("SECONDS")] = 0.0
-    """Time to spend on making the splats show the photos better; 0: none."""
+    refine: Annotated[str, option("auto|SECONDS")] = "0"
+    """Time to spend on making the splats show the photos better; 0: none; auto: 15 seconds with the bundled model and
+    exact cameras, else none."""
     holdout: Annotated[Optional[str], option("every:K|NAME,...", hint="")] = None
     """Photos to keep out of the model and to score afterwards."""
     upstream: Switch = False
@@ -155,7 +157,7 @@ class Reconstruct(Command):
             **dataclasses.asdict(self.cleaning),
             "budget": self.budget,
             "max_mb": self.max_mb,
-            "refine": self.refine,
+            "refine": seconds_or_auto("--refine", self.refine),
             "holdout": self.holdout,
             "upstream": self.upstream,
             "dtype": self.dtype,

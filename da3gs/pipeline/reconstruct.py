@@ -76,7 +76,7 @@ def reconstruct(
     photos: str | None = None,
     budget: int | None = None,
     max_mb: float | None = None,
-    refine: float = 0.0,
+    refine: float | Literal["auto"] = 0.0,
     holdout: str | None = None,
     upstream: bool = False,
     dtype: DType = "auto",
@@ -100,7 +100,8 @@ def reconstruct(
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
-        refine: seconds to spend on making the splats show the photos better.
+        refine: seconds to spend on making the splats show the photos better; auto: 15 where cameras are exact and the
+            model is the bundled one.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
         invert_masks: white where it is not.
         split: of a folder with ``transforms_train.json``, ``_val`` and ``_test``: which, or ``all``.
@@ -219,6 +220,7 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
+    settings = settings.with_seconds(bundled=card.bundled, exact=result.poses == "given")
     result, kept, found, shown, facts = _splats(card, photos, views, context, offset, result, settings, watch, progress)
     gaussians, provenance, made = _improved(kept, found, result, shown, settings, watch, progress)
     del kept, shown
@@ -353,7 +355,7 @@ def _improved(
         with watch("refinement"):
             done = refined(
                 gaussians, rows, cameras, views,
-                seconds=settings.refine, budget=most, seed=settings.seed, backend=settings.backend,
+                seconds=float(settings.refine), budget=most, seed=settings.seed, backend=settings.backend,
                 progress=progress,
             )  # fmt: skip
             gaussians, rows, refinement = done.gaussians, done.provenance, done.record

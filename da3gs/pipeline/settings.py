@@ -23,6 +23,10 @@ Images = Literal["used", "original"]
 Panoramas = Literal["auto", "always", "never"]
 
 
+AUTO_SECONDS = 15.0
+"""Of ``--refine auto``."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """The flags of ``da3gs reconstruct``, by the same names; kept in scene.json."""
@@ -51,7 +55,7 @@ class Settings:
     photos: str | None = None
     budget: int | None = None
     max_mb: float | None = None
-    refine: float = 0.0
+    refine: float | Literal["auto"] = 0.0
     holdout: str | None = None
     upstream: bool = False
     dtype: DType = "auto"
@@ -78,10 +82,10 @@ class Settings:
             raise InputError(f"--features goes with --poses auto or colmap, got --poses {self.poses}")
         if self.features == "xfeat" or self.features == "aliked":
             check_installed(self.features)
-        if not 0 <= self.refine <= 86_400:
-            raise InputError(f"--refine is a number of seconds from 0 (off) to 86400, got {self.refine:g}")
+        if self.refine != "auto" and not 0 <= self.refine <= 86_400:
+            raise InputError(f"--refine is a number of seconds from 0 (off) to 86400, or auto; got {self.refine:g}")
         check_budget(self.budget, self.max_mb)
-        if self.upstream and (self.refine or self.budget is not None or self.max_mb is not None):
+        if self.upstream and (self.refine not in (0, "auto") or self.budget is not None or self.max_mb is not None):
             raise InputError("--upstream is the official behaviour, without --refine, --budget and --max-mb")
         if self.holdout is not None:
             parse_holdout(self.holdout)
@@ -101,6 +105,12 @@ class Settings:
             outliers=self.outliers,
             crop=None if self.crop is None else parse_crop(self.crop),
         )
+
+    def with_seconds(self, *, bundled: bool, exact: bool) -> Settings:
+        """The same with ``--refine auto`` settled: 15 seconds with the bundled model and exact cameras, else none."""
+        if self.refine != "auto":
+            return self
+        return dataclasses.replace(self, refine=AUTO_SECONDS if bundled and exact and not self.upstream else 0.0)
 
     def as_dict(self) -> dict[str, object]:
         """For scene.json."""

@@ -25,6 +25,8 @@ _MANY = 40  # photos
 _SHIFTS = 10  # displaced comparisons that tell what chance gives
 _LEAST_SHIFT, _MOST_SHIFT = 0.06, 0.25  # of the long side
 _FEWEST = 60  # windows that tell anything
+# Of smooth photos chance gives anything up to 0.7, so that six deviations more than it are out of reach.
+_SURE, _CLEAR = 0.8, 0.1  # a correlation that is enough if it is by so much above all displaced ones
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -134,7 +136,9 @@ def _excess(picture: _Picture, other: _Picture, surface: Float[np.ndarray, "H W 
             chance.append(shifted)
     if len(chance) < _SHIFTS // 2:
         return None
-    return float((true - np.mean(chance)) / max(float(np.std(chance)), 0.01))
+    excess = float((true - np.mean(chance)) / max(float(np.std(chance)), 0.01))
+    sure = true >= _SURE and true > max(chance) + _CLEAR
+    return max(excess, LEAST_EXCESS) if sure else excess
 
 
 def _correlation(

@@ -67,7 +67,10 @@ def test_every_column_scores_a_truthful_network_well(root: Path, flags: dict, ta
 
 
 def test_scores_are_those_of_the_saved_pictures(root: Path, tmp_path: Path) -> None:
-    """PSNR and SSIM again, from the PNG files, in float64 and with scikit-image; 8 bits cost a little."""
+    """PSNR and SSIM again, from the PNG files, in float64 and with scikit-image.
+
+    8 bits add noise of (1 / 255)² / 12, which at 35.5 dB is 0.02 dB.
+    """
     run(root, output=tmp_path / "out", save_images=True)
     record = json.loads((tmp_path / "out" / "scenes" / "scene-000.json").read_text())
     for number, view in enumerate(record["views"]):
@@ -75,7 +78,7 @@ def test_scores_are_those_of_the_saved_pictures(root: Path, tmp_path: Path) -> N
             np.asarray(Image.open(tmp_path / "out" / "images" / "scene-000" / f"{kind}_{number:05d}.png")) / 255.0
             for kind in ("render", "target")
         ]
-        assert view["psnr"] == pytest.approx(-10 * np.log10(np.mean((pair[0] - pair[1]) ** 2)), abs=0.02)
+        assert view["psnr"] == pytest.approx(-10 * np.log10(np.mean((pair[0] - pair[1]) ** 2)), abs=0.04)
         expected = structural_similarity(*pair, win_size=11, gaussian_weights=True, channel_axis=-1, data_range=1.0)
         assert view["ssim"] == pytest.approx(expected, abs=2e-3)
 

@@ -116,8 +116,11 @@ def test_the_splats_are_those_of_sog(tmp_path: Path, bands: int) -> None:
     save_gaussians(splats, tmp_path / "a.html")
     save_gaussians(small_gaussians(1, bands), tmp_path / "player.html")
     a, b = load_gaussians(tmp_path / "a.sog"), load_gaussians(tmp_path / "a.html")
-    for name in ("means", "scales", "quaternions", "opacities", "harmonics"):
+    for name in ("means", "scales", "quaternions", "opacities"):
         assert torch.equal(getattr(a, name), getattr(b, name))
+    assert torch.equal(a.harmonics[:, 0], b.harmonics[:, 0])
+    # a page has a palette of fewer harmonics
+    assert (b.harmonics - a.harmonics).square().mean() < a.harmonics.square().mean()  # and says something all the same
     size, player = ((tmp_path / name).stat().st_size for name in ("a.html", "player.html"))
     assert player < 65_000
     assert size < 1.34 * (tmp_path / "a.sog").stat().st_size + player

@@ -92,6 +92,7 @@ class _Outputs(nn.Module):
         self.network = network
 
     def forward(self, images: Float[Tensor, "V 3 H W"]) -> tuple[Tensor, ...]:
+        """The values of ``names``, in their order."""
         return tuple(self._found(images).values())
 
     def names(self, images: Float[Tensor, "V 3 H W"]) -> list[str]:

@@ -91,9 +91,12 @@ def refinement_lines(facts: dict[str, Any]) -> list[str]:
     trial = facts["trial"]
     at = "" if trial is None else f" at photos left out in turn ({', '.join(trial['photos'])})"
     behind = ["  surround blurred colours behind everything"] if facts.get("surround") else []
-    if not facts["kept"]:
-        return [*behind, f"  refined  no: nothing was won{at}; the splats are as they were"]
     won = "" if trial is None else f", {' and '.join(f'{gain:+.1f}' for gain in trial['gains'])} dB{at}"
+    if not facts["kept"]:
+        why = f"nothing was won{at}"
+        if trial is not None and trial["best_step"]:
+            why = f"a trial promised it{won}, but nothing was won in the time that was left: give more seconds"
+        return [*behind, f"  refined  no: {why}; the splats are as they were"]
     lines = [
         *behind,
         f"  refined  {facts['steps']} steps in {facts['seconds']:.0f} s, "

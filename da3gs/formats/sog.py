@@ -232,6 +232,7 @@ class _ZipSource(Source):
     archive: zipfile.ZipFile
 
     def read(self, entry: str, limit: int) -> bytes:
+        """At most ``limit + 1`` bytes of a file of the archive."""
         if entry not in self.archive.NameToInfo:
             raise InputError(f"{self.name} is cut short: it lacks {entry[:60]}")
         with self.archive.open(entry) as file:

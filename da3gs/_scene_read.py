@@ -14,6 +14,7 @@ from da3gs._files import SCENE_FORMAT, open_regular
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.arrays import load_arrays
+from da3gs.formats.finite import finite_rows
 from da3gs.formats.jsonfile import load_json
 from da3gs.formats.lens import Lens
 from da3gs.formats.ply import load_ply
@@ -32,7 +33,8 @@ _MAX_SIDE = 65536
 def read_scene(path: Path) -> Scene:
     """The scene in a folder."""
     record = read_record(path)
-    gaussians = dataclasses.replace(load_ply(path / "scene.ply"), antialiased=record.get("antialiased") is True)
+    stored = dataclasses.replace(load_ply(path / "scene.ply"), antialiased=record.get("antialiased") is True)
+    keep, notes = finite_rows(stored, "scene.ply")
     photos = _photos(path)
     sizes = _used_sizes(record, photos)
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
@@ -51,15 +53,17 @@ def read_scene(path: Path) -> Scene:
         height=height,
         width=width,
     )
+    rows = _provenance(path, len(stored), len(photos))
     return Scene(
-        gaussians=gaussians,
+        gaussians=stored.masked(keep) if notes else stored,
         cameras=cameras,
         views=Views(images=images, names=tuple(photo.image.stem for photo in photos), masks=masks),
         record=record,
-        provenance=_provenance(path, len(gaussians), len(photos)),
+        provenance=rows.map(lambda column: column[keep]) if notes and rows is not None else rows,
         **_depth(path, len(photos), height, width),
         offset=(float(offset[0]), float(offset[1]), float(offset[2])),
         cam_to_world_given=poses,
+        notes=notes,
     )
 
 

@@ -43,6 +43,14 @@ class Gaussians(TensorRecord):
         """Degree of the spherical harmonics."""
         return round(self.harmonics.shape[-2] ** 0.5) - 1
 
+    @property
+    def finite(self) -> Bool[Tensor, "*batch N"]:
+        """Which splats have finite numbers only; the others are drawn, written and counted by no command."""
+        good = self.opacities.isfinite()
+        for field in (self.means, self.scales, self.quaternions, self.harmonics.flatten(-2)):
+            good = good & field.isfinite().all(-1)
+        return good
+
     def masked(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> Gaussians:
         """The splats where ``keep`` is true, or at these indices, in this order; not for batched splats."""
         return self.map(lambda t: t[keep])

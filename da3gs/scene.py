@@ -70,6 +70,8 @@ class Scene(TensorRecord):
     """The caller's poses to the last digit, in the caller's world, OpenCV axes; transforms.json gets these."""
     originals: tuple[Photo, ...] | None = None
     """The photos to keep at full size in place of those of ``views``; a row a view."""
+    notes: tuple[str, ...] = ()
+    """What reading its folder had to pass over, for people."""
 
     def save(
         self, path: Path | str, *, overwrite: bool = False, backend: Backend = "auto", progress: Progress = silent

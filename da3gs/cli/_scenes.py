@@ -76,8 +76,15 @@ def open_scene(name: str, *, frame: Frame | None = None, device: Device = "auto"
     if path.is_dir() and (splat_path(path) == path or (path / "scene.json").is_file()):
         if frame is not None:
             raise InputError(f"--frame {frame} is for splat files; the scene {path.name or path} states its axes")
-        return load_scene(path, device=device)
+        scene = load_scene(path, device=device)
+        tell(path, scene.notes)
+        return scene
     bare = load_bare(path, frame=frame).turned("opencv")
-    for note in bare.notes:
-        _log.warning("%s: %s", path.name, note)
+    tell(path, bare.notes)
     return dataclasses.replace(bare, gaussians=bare.gaussians.to(drawing_device(device)))
+
+
+def tell(path: Path, notes: Sequence[str]) -> None:
+    """Log what reading had to make up or pass over."""
+    for note in notes:
+        _log.warning("%s: %s", path.name, note)

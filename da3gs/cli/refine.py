@@ -44,7 +44,7 @@ class Refine(Command):
 
     def run(self, session: Session) -> int:
         """Refine, save, check, say what came of it."""
-        from da3gs.cli._scenes import save_and_check
+        from da3gs.cli._scenes import save_and_check, tell
         from da3gs.pipeline.refine import check_limits, refine
         from da3gs.scene import check_output, load_scene
         from da3gs.splats.pruning import cleaned_scene
@@ -53,6 +53,7 @@ class Refine(Command):
         start = time.perf_counter()
         check_output(self.output, overwrite=self.overwrite, inputs=[self.source])
         scene = load_scene(self.source, device=self.common.device)
+        tell(Path(self.source), scene.notes)
         scene = cleaned_scene(scene, self.cleaning.limits(scene.views.names))
         with session.progress() as progress:
             done = refine(

@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from da3gs import __version__
-from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import WORDS
 from da3gs.formats.axes import LETTERS, Frame, axes_change, frame_of, with_axes
+from da3gs.formats.finite import finite_rows
 from da3gs.formats.ply import MIP
 from da3gs.formats.registry import load_splat_file
 from da3gs.gaussians import Gaussians
@@ -96,17 +96,10 @@ def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
         InputError: the file is missing, broken, of another kind, or no splat of it is finite.
     """
     file = load_splat_file(path)
-    notes = list(file.notes)
-    gaussians, name = file.gaussians, Path(path).name
-    finite = finite_splats(gaussians)
-    if bad := int((~finite).sum()):
-        if bad == len(gaussians):
-            raise InputError(
-                f"{name} has no splat whose numbers are all finite ({bad} splats); train or export it anew"
-            )
-        gaussians = gaussians.masked(finite)
-        notes.append(f"{bad} splats left out, whose numbers are not finite")
-    gaussians = dataclasses.replace(gaussians, antialiased=file.antialiased)
+    keep, notes = finite_rows(file.gaussians, Path(path).name)
+    gaussians = dataclasses.replace(
+        file.gaussians.masked(keep) if notes else file.gaussians, antialiased=file.antialiased
+    )
     axes = file.axes if frame is None else LETTERS[frame]
     known = frame_of(axes)
     change = axes_change(axes, "RDF" if known is None else axes)
@@ -117,17 +110,8 @@ def load_bare(path: Path | str, *, frame: Frame | None = None) -> BareSplats:
         unit=file.unit,
         offset=_turned(change, file.offset),
         stated=file.stated,
-        notes=tuple(notes),
+        notes=(*file.notes, *notes),
     )
-
-
-def finite_splats(gaussians: Gaussians) -> Bool[Tensor, "N"]:
-    """Which splats have finite numbers only; the others are drawn, exported and counted by no command."""
-    fields = (gaussians.means, gaussians.scales, gaussians.quaternions, gaussians.harmonics.flatten(1))
-    good = gaussians.opacities.isfinite()
-    for field in fields:
-        good = good & field.isfinite().all(-1)
-    return good
 
 
 def _turned(

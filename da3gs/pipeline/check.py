@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,22 @@ def check(
     if frame is not None:
         splats = dataclasses.replace(splats, axes=LETTERS[frame], reason="as asked for")
     axes = rotation_to(splats.axes)
-    scores, precision = None, None
+    scores, precision, moved = None, None, np.zeros(3)
     if reference is not None and len(splats.means):
-        cameras = reference[0].transformed(axes)
-        gaussians = _tensors(splats).to(drawing_device(device))
+        cameras = reference.cameras.transformed(axes)
+        if folder is None:
+            moved = _to_scene(splats, axes.rotation.numpy() @ reference.offset)
+        gaussians = _tensors(dataclasses.replace(splats, means=splats.means + moved)).to(drawing_device(device))
         if not gaussians.antialiased:  # not every format has room to say so
-            gaussians = dataclasses.replace(gaussians, antialiased=reference[2])
-        scores = _scores(gaussians, cameras, reference[1], backend)
+            gaussians = dataclasses.replace(gaussians, antialiased=reference.antialiased)
+        scores = _scores(gaussians, cameras, reference.color, backend)
         if scene is not None and folder is None and splats.kind != ".ply":
             precision = _precision(gaussians, scene, cameras, axes, backend)
     bound = min_psnr if min_psnr is not None else BOUND_PLY if splats.kind == ".ply" else BOUND_OTHER
     report = _report(path, splats, scores, bound, precision)
+    if reference is not None and moved.any():
+        told = f"compared after adding {_numbers(moved)}: the scene's offset is {_numbers(reference.offset)}"
+        report = dataclasses.replace(report, note=told)
     if scene is not None and folder is None and report.psnr is not None and not report.psnr >= bound:
         whole = len(decode_splats(scene / "scene.ply").means)
         if len(splats.means) < whole:
@@ -174,8 +180,24 @@ def _far_note(splats: DecodedSplats) -> str | None:
         offset = far_offset(_tensors(splats)) if len(splats.means) else None
     if offset is None:
         return None
-    off = " ".join(f"{value:.12g}" for value in offset)
-    return f"it lies too far from the origin for float32; it is drawn and exported minus {off}"
+    return f"it lies too far from the origin for float32; it is drawn and exported minus {_numbers(offset)}"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.12g}" for value in values)
+
+
+def _to_scene(splats: DecodedSplats, offset: np.ndarray) -> np.ndarray:
+    """What to add to positions to get the scene's, whose ``offset`` is told in the axes of the file.
+
+    A file that states an offset counts from there. Any other is in the world of the scene, or in the caller's where it
+    lies nearer to that.
+    """
+    if splats.offset is not None:
+        moved: np.ndarray = splats.offset - offset
+        return moved
+    middle = np.nanmedian(splats.means.astype(np.float64), axis=0)
+    return -offset if np.linalg.norm(middle - offset) < np.linalg.norm(middle) else np.zeros(3)
 
 
 def _worst(scores: list[float]) -> float:
@@ -212,9 +234,19 @@ def _scores(gaussians: Gaussians, cameras: Cameras, color: torch.Tensor, backend
 _FIELDS = ("means", "scales", "quaternions", "opacities", "harmonics")
 
 
-def _reference(scene: Path) -> tuple[Cameras, torch.Tensor, bool]:
-    """The cameras of a scene's reference.npz, what they saw, and whether that was drawn antialiased."""
-    antialiased = _is_antialiased(scene)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Reference:
+    """What a scene's file has to show."""
+
+    cameras: Cameras
+    color: torch.Tensor  # K H W 3, what they saw
+    antialiased: bool  # whether it was drawn so
+    offset: np.ndarray  # what to add to positions to get the caller's
+
+
+def _reference(scene: Path) -> _Reference:
+    """What a scene's reference.npz and scene.json say."""
+    antialiased, offset = _stated(scene)
     path = scene / "reference.npz"
     if not path.exists():
         raise InputError(f"{scene.name or scene} has no reference.npz to compare with; save the scene anew")
@@ -237,15 +269,18 @@ def _reference(scene: Path) -> tuple[Cameras, torch.Tensor, bool]:
         height=height,
         width=width,
     )
-    return cameras, torch.from_numpy(arrays["color"]), antialiased
+    return _Reference(cameras=cameras, color=torch.from_numpy(arrays["color"]), antialiased=antialiased, offset=offset)
 
 
-def _is_antialiased(scene: Path) -> bool:
-    """Whether a scene's splats are drawn antialiased; its scene.json has to be JSON that states a format version."""
+def _stated(scene: Path) -> tuple[bool, np.ndarray]:
+    """Whether a scene's splats are drawn antialiased, and its offset, by its scene.json, which states its version."""
     try:
         record = json.loads((scene / "scene.json").read_bytes().decode("utf-8-sig"))
-        return record["format_version"] is not None and record.get("antialiased") is True
+        offset = np.array((record.get("frame") or {}).get("offset") or (0, 0, 0), np.float64).reshape(3)
+        if record["format_version"] is None or not np.isfinite(offset).all():
+            raise ValueError
+        return record.get("antialiased") is True, offset
     except FileNotFoundError:
         raise InputError(f"{scene.name or scene} is not a scene folder: it has no scene.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"scene.json of {scene.name or scene} is broken; save the scene anew") from error

@@ -19,6 +19,7 @@ from da3gs.exports.html_metadata import page_note, page_views
 from da3gs.exports.losses import Losses, measured_losses
 from da3gs.exports.splat_file import BareSplats, load_bare
 from da3gs.formats.axes import LETTERS, Frame, frame_of
+from da3gs.formats.finite import finite_rows
 from da3gs.formats.records import Encoded, Format, SpzVersion, Statement, WriteOptions
 from da3gs.formats.registry import (
     WRITTEN_SUFFIXES,
@@ -127,7 +128,7 @@ class Prepared:
     @property
     def notes(self) -> list[str]:
         """What reading the source had to make up or pass over, for people."""
-        return list(self.content.notes) if isinstance(self.content, BareSplats) else []
+        return list(self.content.notes)
 
     @property
     def megabytes(self) -> float | None:
@@ -346,7 +347,8 @@ def _opened(
         case Scene():
             return source
         case Gaussians():
-            return BareSplats(gaussians=source, frame=frame or "opencv")
+            keep, notes = finite_rows(source, "the input")
+            return BareSplats(gaussians=source.masked(keep) if notes else source, frame=frame or "opencv", notes=notes)
         case BareSplats():
             return source
     path = Path(source)

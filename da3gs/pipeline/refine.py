@@ -22,7 +22,6 @@ from da3gs.rendering.rasterise import choose_backend
 from da3gs.scene import Provenance, Scene
 from da3gs.splats.background_shell import surrounded
 from da3gs.splats.merging import thinned
-from da3gs.splats.pruning import finite_splats
 from da3gs.views import Views
 
 DEFAULT_SECONDS = 30.0
@@ -194,7 +193,7 @@ def refined(
     optimizer = SplatOptimizer(start, cameras, views, options)
     optimizer.run(limit, _reporter(progress, "refining", optimizer, cameras, views, backend))
     splats, moved = optimizer.splats().detach(), optimizer.cameras().detach()
-    keep = (splats.opacities >= _FAINT) & finite_splats(splats)
+    keep = (splats.opacities >= _FAINT) & splats.finite
     splats = splats.masked(keep)
     ends = photo_psnr(splats, moved, views, backend=backend) if len(splats) else [0.0]
     after = _mean(ends)

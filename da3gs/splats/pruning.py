@@ -117,15 +117,6 @@ def parse_photos(text: str, names: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def finite_splats(gaussians: Gaussians) -> Bool[Tensor, "N"]:
-    """Splats whose every number is finite."""
-    tensors = (gaussians.means, gaussians.scales, gaussians.quaternions, gaussians.harmonics.flatten(1))
-    finite = torch.isfinite(gaussians.opacities)
-    for tensor in tensors:
-        finite &= torch.isfinite(tensor).all(-1)
-    return finite
-
-
 def kept_splats(
     gaussians: Gaussians,
     *,
@@ -160,7 +151,7 @@ def kept_splats(
 
     if wanted is not None:
         drop("masked", ~wanted)
-    drop("non_finite", ~finite_splats(gaussians))
+    drop("non_finite", ~gaussians.finite)
     if limits is None:
         return keep, counts
     drop("non_positive", (gaussians.scales <= 0).any(-1) | (gaussians.opacities <= 0))
@@ -247,7 +238,7 @@ def neighbours(gaussians: Gaussians) -> Int[Tensor, "N"]:
     as far apart as they are wide, are counted alike: a splat of a surface has some hundred around it, a flyer few.
     """
     count = torch.zeros(len(gaussians), dtype=torch.int64)
-    sound = torch.nonzero(finite_splats(gaussians).cpu() & (gaussians.scales.amax(-1) > 0).cpu()).squeeze(-1)
+    sound = torch.nonzero(gaussians.finite.cpu() & (gaussians.scales.amax(-1) > 0).cpu()).squeeze(-1)
     means, sizes = gaussians.means[sound].cpu().double(), gaussians.scales[sound].amax(-1).cpu().double()
     if not len(sound):
         return count

@@ -81,7 +81,7 @@ def _deep(folder: Path, at: Path) -> None:
 
 
 def _copy(folder: Path, at: Path) -> None:
-    first = next((p for p in sorted(at.iterdir()) if p.suffix == ".jpg"), None)
+    first = next((p for p in sorted(at.iterdir()) if p.suffix == ".jpg" and p.is_file()), None)
     if first is not None:
         shutil.copy(first, at / f"{first.stem} (1).jpg")
 

@@ -13,11 +13,13 @@ import torch
 
 from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
+from da3gs.exports.axis_conventions import axes_of
 from da3gs.exports.independent import decode_splats
 from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_splat_file, save_gaussians
-from da3gs.formats.ply import save_ply
+from da3gs.formats.axes import Frame
+from da3gs.formats.ply import read_header, save_ply
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.check import check
+from da3gs.pipeline.check import CheckReport, check
 from da3gs.pipeline.export import export
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
@@ -200,6 +202,43 @@ def test_files_in_other_axes(folder: Path, tmp_path: Path, suffix: str, frame: s
     assert stated > 37
     unstated = check(path, against=folder).psnr
     assert unstated == stated  # the file says it
+
+
+@pytest.mark.parametrize("frame", ["opencv", "opengl"])
+def test_offsets_of_file_and_scene(tmp_path: Path, frame: Frame) -> None:
+    """A scene near its origin against the same splats in the caller's world, and with an offset of their own."""
+    place = torch.tensor([430000.0, -12.0, 5200000.0], dtype=torch.float64)
+    x, y, z = place.tolist()
+    scene = dataclasses.replace(small_scene(), offset=(x, y, z))
+    scene.save(tmp_path / "scene")
+    export(scene, tmp_path / "same.ply", frame=frame)
+    export(scene, tmp_path / "same.spz", frame=frame)
+    assert check(tmp_path / "same.ply", against=tmp_path / "scene").passed
+    assert check(tmp_path / "same.spz", against=tmp_path / "scene", min_psnr=35.0).passed
+    turn = axes_of(frame).rotation
+    with (tmp_path / "same.ply").open("rb") as file:
+        header = read_header(file, "same.ply")
+    rows = np.fromfile(tmp_path / "same.ply", header.elements[0].dtype("<"), offset=header.size)
+    doubles = rows.astype([(name, "f8" if name in "xyz" else "f4") for name in rows.dtype.names])
+    said = [line for line in header.comments if not line.startswith("Offset")]
+
+    def against(shift: torch.Tensor, *lines: str) -> CheckReport:
+        moved = doubles.copy()
+        for name, value in zip("xyz", (turn @ shift).tolist(), strict=True):
+            moved[name] += value
+        plyfile.PlyData([plyfile.PlyElement.describe(moved, "vertex")], comments=[*said, *lines]).write(
+            str(tmp_path / "moved.ply")
+        )
+        return check(tmp_path / "moved.ply", against=tmp_path / "scene")
+
+    assert against(place).passed, "the caller's world, in double precision"
+    assert against(torch.zeros(3, dtype=torch.float64)).passed, "the scene's world, unstated"
+    other = torch.tensor([430010.0, 0.0, 5200000.0], dtype=torch.float64)
+    numbers = " ".join(repr(value) for value in (turn @ other).tolist())
+    report = against(place - other, f"Offset: {numbers}")
+    assert report.passed, "an offset of its own"
+    assert "compared after adding" in report.note
+    assert not against(place, f"Offset: {numbers}").passed
 
 
 def test_gltf_that_is_cut(tmp_path: Path) -> None:

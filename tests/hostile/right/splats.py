@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,16 @@ from da3gs.cli._scenes import open_scene
 from da3gs.errors import InputError
 from da3gs.exports.splat_file import BareSplats, load_bare
 from da3gs.formats import load_gaussians, load_splat_file, save_gaussians
-from da3gs.formats.ply import ply_comments
+from da3gs.formats.ply import load_ply, ply_comments, save_ply
 from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.check import check
 from da3gs.pipeline.export import export
 from da3gs.pipeline.render_path import render_path
 from da3gs.rendering import render
+from da3gs.scene import load_scene
 from tests.hostile.right import case, right
 from tests.hostile.right.layouts import WIDTH
-from tests.small_scene import small_gaussians
+from tests.small_scene import small_gaussians, small_scene_folder
 
 SIDE = 12
 PLACE = (500_000.0, 4_649_776.0, 120.0)
@@ -392,6 +394,28 @@ def numbers_that_are_not_finite(tmp_path: Path) -> None:
     report = check(path)
     assert (report.nonfinite, report.passed) == (3, False)
     assert json_of(["export", str(path), "-o", str(tmp_path / "c.ply"), "--json"])["notes"] == list(bare.notes)
+
+
+@right("splats")
+def scenes_of_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    """The answer for a scene folder is that for a file, rows of splats.npz included."""
+    folder = small_scene_folder(tmp_path / "s.scene")
+    splats = load_ply(folder / "scene.ply")
+    splats.means[3, 0], splats.harmonics[5, 4, 1] = math.nan, math.inf
+    save_ply(splats, folder / "scene.ply", overwrite=True)
+    scene = load_scene(folder)
+    assert scene.notes == ("2 splats left out, whose numbers are not finite",)
+    assert scene.provenance is not None
+    assert scene.provenance.pixel[:6].tolist() == [0, 1, 2, 4, 6, 7]
+    for suffix in ("ply", "spz", "sog", "glb", "splat", "compressed.ply", "html"):
+        assert export(folder, tmp_path / f"b.{suffix}") == 298
+        assert export(splats, tmp_path / f"c.{suffix}") == 298
+    assert "2 splats left out" in said_by(["export", str(folder), "-o", str(tmp_path / "d.spz")])
+    assert (check(folder).nonfinite, check(folder).passed) == (2, False)
+    save_ply(splats.masked(torch.tensor([3, 5])), folder / "scene.ply", overwrite=True)
+    (folder / "splats.npz").unlink()
+    with pytest.raises(InputError, match=r"scene.ply has no splat whose numbers are all finite \(2 splats\)"):
+        load_scene(folder)
 
 
 @right("splats")

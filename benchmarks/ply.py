@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from da3gs.formats.ply import load_ply, property_names, save_ply
+from da3gs.formats.splats.ply import load_ply, property_names, save_ply
 from da3gs.gaussians import Gaussians
 
 

@@ -14,11 +14,11 @@ from da3gs._files import SCENE_FORMAT, open_regular
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.arrays import load_arrays
+from da3gs.formats.cameras.lens import Lens
+from da3gs.formats.cameras.transforms import Frame, load_transforms
 from da3gs.formats.finite import finite_rows
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.lens import Lens
-from da3gs.formats.ply import load_ply
-from da3gs.formats.transforms import Frame, load_transforms
+from da3gs.formats.splats.ply import load_ply
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.scene import Provenance, Scene
 from da3gs.views import Views

@@ -20,10 +20,10 @@ from da3gs import __version__
 from da3gs._files import SCENE_FORMAT, atomic_folder
 from da3gs._progress import Progress
 from da3gs.formats.arrays import save_arrays
-from da3gs.formats.colmap import pinhole_model, save_colmap
-from da3gs.formats.inria import InriaCameras, save_inria
-from da3gs.formats.ply import MIP, save_ply
-from da3gs.formats.transforms import save_transforms, transforms_content
+from da3gs.formats.cameras.colmap import pinhole_model, save_colmap
+from da3gs.formats.cameras.inria import InriaCameras, save_inria
+from da3gs.formats.cameras.transforms import save_transforms, transforms_content
+from da3gs.formats.splats.ply import MIP, save_ply
 from da3gs.geometry.harmonics import C0
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.image import psnr

@@ -19,8 +19,8 @@ from jaxtyping import Float, UInt8
 from da3gs._optional import require
 from da3gs._scene_read import read_record
 from da3gs.errors import InputError
-from da3gs.formats.ply import load_ply
-from da3gs.formats.transforms import load_transforms
+from da3gs.formats.cameras.transforms import load_transforms
+from da3gs.formats.splats.ply import load_ply
 from da3gs.geometry.harmonics import C0
 
 _FLIP = np.array([1.0, -1.0, -1.0, 1.0])

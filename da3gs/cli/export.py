@@ -119,7 +119,7 @@ class Export(Command):
 
     def _photos(self) -> list[str] | None:
         """Names of the scene's photos; None for a bare file."""
-        from da3gs.formats.transforms import load_transforms
+        from da3gs.formats.cameras.transforms import load_transforms
 
         path = Path(self.source) / "transforms.json"
         return [Path(frame.file_path).stem for frame in load_transforms(path).frames] if path.is_file() else None

@@ -178,7 +178,7 @@ def _decoded(candidate: Candidate, undistort: bool) -> Frame:
     if candidate.time is None:
         original = read_original(candidate, undistort=undistort)
     else:
-        from da3gs.formats.video import frame_at
+        from da3gs.formats.media.video import frame_at
         from da3gs.photos.candidates import finished_original
         from da3gs.photos.images import Picture
 

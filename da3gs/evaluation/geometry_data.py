@@ -23,8 +23,8 @@ from da3gs.evaluation.geometry_files import (
     surface_points,
 )
 from da3gs.evaluation.splits import SCENE_KEY
-from da3gs.formats.colmap import find_colmap, load_colmap
-from da3gs.formats.transforms import check_rigid, load_transforms
+from da3gs.formats.cameras.colmap import find_colmap, load_colmap
+from da3gs.formats.cameras.transforms import check_rigid, load_transforms
 from da3gs.photos.images import read_picture
 from da3gs.photos.naming import natural_key, shown
 from da3gs.photos.records import Unreadable

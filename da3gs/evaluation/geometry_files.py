@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from da3gs._files import open_regular
 from da3gs.depth.tsdf_fusion import Mesh, sampled
 from da3gs.errors import InputError
-from da3gs.formats.transforms import check_rigid
+from da3gs.formats.cameras.transforms import check_rigid
 from da3gs.photos.images import read_header
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Unreadable

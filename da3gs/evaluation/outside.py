@@ -16,7 +16,7 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.protocol import Picture, SceneInput
 from da3gs.formats import READ_SUFFIXES, load_gaussians
-from da3gs.formats.transforms import load_transforms
+from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.images import read_picture

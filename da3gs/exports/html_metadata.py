@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from da3gs import __version__
-from da3gs.formats.html import PageView
+from da3gs.formats.splats.html import PageView
 from da3gs.scene import Scene
 
 _SAMPLES = 200_000

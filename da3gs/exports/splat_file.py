@@ -13,8 +13,8 @@ from da3gs import __version__
 from da3gs.exports.axis_conventions import WORDS
 from da3gs.formats.axes import LETTERS, Frame, axes_change, frame_of, with_axes
 from da3gs.formats.finite import finite_rows
-from da3gs.formats.ply import MIP
 from da3gs.formats.registry import load_splat_file
+from da3gs.formats.splats.ply import MIP
 from da3gs.gaussians import Gaussians
 
 _UP = (0.0, -1.0, 0.0)

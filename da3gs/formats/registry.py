@@ -7,10 +7,10 @@ from pathlib import Path
 
 from da3gs._files import atomic_file, atomic_folder, open_regular
 from da3gs.errors import InputError
-from da3gs.formats import compressed_ply, glb, html, ksplat, ply, sog, splat, spz, streamed_sog, usd
 from da3gs.formats.axes import with_axes
 from da3gs.formats.far_offset import nearer
 from da3gs.formats.records import Encoded, Format, SplatFile, WriteOptions
+from da3gs.formats.splats import compressed_ply, glb, html, ksplat, ply, sog, splat, spz, streamed_sog, usd
 from da3gs.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens, panorama_lens
+from da3gs.formats.cameras.lens import Lens, panorama_lens
 from da3gs.photos.images import Header, Picture, read_header, read_picture
 from da3gs.photos.masks import MASKED, mask_for
 from da3gs.photos.naming import shown

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from da3gs._progress import Progress
 from da3gs.errors import InputError
-from da3gs.formats.boxes import says_spherical
-from da3gs.formats.lens import Lens, panorama_lens
-from da3gs.formats.video import VideoFrame, frames_at, open_video
+from da3gs.formats.cameras.lens import Lens, panorama_lens
+from da3gs.formats.media.boxes import says_spherical
+from da3gs.formats.media.video import VideoFrame, frames_at, open_video
 from da3gs.photos.candidates import Candidate, Collection, Panoramas
 from da3gs.photos.images import Picture, check_size
 from da3gs.photos.naming import shown

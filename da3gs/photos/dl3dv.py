@@ -26,10 +26,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from da3gs.errors import InputError
+from da3gs.formats.cameras.lens import Lens, lens_of
+from da3gs.formats.cameras.transforms import check_rigid, load_transforms
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.lens import Lens, lens_of
 from da3gs.formats.torch_chunk import SCENE_KEY, ChunkScene, load_chunk
-from da3gs.formats.transforms import check_rigid, load_transforms
 from da3gs.photos.images import decode_picture, read_header, read_picture
 from da3gs.photos.matching import Files
 from da3gs.photos.naming import portable, shown

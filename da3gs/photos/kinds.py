@@ -11,7 +11,7 @@ from pathlib import Path
 
 from da3gs._progress import Progress
 from da3gs.errors import InputError
-from da3gs.formats.video import CONTAINER_WORDS, HEAD_BYTES, container_of
+from da3gs.formats.media.video import CONTAINER_WORDS, HEAD_BYTES, container_of
 from da3gs.photos.archives import unpacked
 from da3gs.photos.candidates import Candidate, Collection, Panoramas
 from da3gs.photos.clips import video_photos

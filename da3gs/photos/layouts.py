@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import PARTS, image_names, is_colmap
+from da3gs.formats.cameras.colmap import PARTS, image_names, is_colmap
+from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.transforms import load_transforms
 from da3gs.photos.candidates import Collection
 from da3gs.photos.naming import folded, natural_key, portable, shown
 from da3gs.photos.phone_exports import (

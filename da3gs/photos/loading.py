@@ -18,7 +18,7 @@ from da3gs._files import sha256
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.video import frame_at
+from da3gs.formats.media.video import frame_at
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.photos.candidates import (

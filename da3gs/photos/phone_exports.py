@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from da3gs.errors import InputError
+from da3gs.formats.cameras.lens import Lens, lens_of
+from da3gs.formats.cameras.transforms import FLIP, check_rigid, checked_number
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.lens import Lens, lens_of
-from da3gs.formats.transforms import FLIP, check_rigid, checked_number
 from da3gs.photos.candidates import Candidate, Collection
 from da3gs.photos.naming import folded, natural_key, shown, unique_stems
 from da3gs.photos.records import Dropped, Kind

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Shaped, UInt8
 from PIL import Image, ImageCms
 
 from da3gs._files import OpenBytes
-from da3gs.formats.boxes import primary_nclx
-from da3gs.formats.color import ADOBE_RGB, ColorTags, nearest_primaries, numbered, to_srgb
-from da3gs.formats.png import PngFacts, png_facts
+from da3gs.formats.media.boxes import primary_nclx
+from da3gs.formats.media.color import ADOBE_RGB, ColorTags, nearest_primaries, numbered, to_srgb
+from da3gs.formats.media.png import PngFacts, png_facts
 
 _log = logging.getLogger(__name__)
 _EXIF_IFD, _INTEROPERABILITY_IFD, _COLOR_SPACE = 0x8769, 0xA005, 0xA001

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import ColmapCamera, ColmapModel, colmap_files, load_colmap
-from da3gs.formats.lens import Lens
-from da3gs.formats.transforms import Frame, load_transforms
+from da3gs.formats.cameras.colmap import ColmapCamera, ColmapModel, colmap_files, load_colmap
+from da3gs.formats.cameras.lens import Lens
+from da3gs.formats.cameras.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, Collection
 from da3gs.photos.images import read_header

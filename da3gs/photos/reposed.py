@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from da3gs.cameras import Cameras
-from da3gs.formats.lens import Lens
+from da3gs.formats.cameras.lens import Lens
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.records import Dropped, LoadedPhotos, Original, Placement, SparsePoints
 from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps

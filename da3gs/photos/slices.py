@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens
+from da3gs.formats.cameras.lens import Lens
 from da3gs.photos.undistort import distorted
 
 _CUBE_FOV = math.radians(100)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from da3gs.errors import InputError
-from da3gs.formats.video import HEAD_BYTES, container_of
+from da3gs.formats.media.video import HEAD_BYTES, container_of
 from da3gs.photos.naming import natural_key, shown
 from da3gs.photos.records import Dropped
 

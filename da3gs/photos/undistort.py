@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens
+from da3gs.formats.cameras.lens import Lens
 
 _LARGEST_SIDE = 32766  # cv2.remap addresses pixels with 16 bits
 _WHOLE = 40_000_000

@@ -23,7 +23,7 @@ from torch import Tensor
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.exports.splat_file import BareSplats
-from da3gs.formats.camera_paths import load_camera_path
+from da3gs.formats.cameras.camera_paths import load_camera_path
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.keyframes import CameraPath

@@ -15,7 +15,7 @@ from da3gs._files import atomic_file
 from da3gs.depth.tsdf_fusion import DepthMap, Mesh, fuse
 from da3gs.errors import InputError
 from da3gs.formats.axes import axes_change
-from da3gs.formats.glb import AXES, glb_container, linear_light
+from da3gs.formats.splats.glb import AXES, glb_container, linear_light
 from da3gs.scene import Scene
 
 SUFFIXES = (".ply", ".glb")

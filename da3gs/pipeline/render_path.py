@@ -111,7 +111,7 @@ def render_path(
         if single:
             save_picture(temporary, to_bytes(draw(0)))
         else:
-            from da3gs.formats.video import save_video
+            from da3gs.formats.media.video import save_video
 
             save_video(temporary, (to_bytes(draw(i)) for i in range(len(cameras))), fps=rate)
     return len(cameras)

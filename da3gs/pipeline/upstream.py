@@ -13,7 +13,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.upstream_ply import official_pixels
+from da3gs.formats.splats.upstream_ply import official_pixels
 from da3gs.network.upstream_api import with_given_cameras
 from da3gs.photos import LoadedPhotos
 from da3gs.prediction import Prediction

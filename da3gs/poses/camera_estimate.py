@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from da3gs.formats.colmap import ColmapCamera
-from da3gs.formats.lens import Lens
+from da3gs.formats.cameras.colmap import ColmapCamera
+from da3gs.formats.cameras.lens import Lens
 from da3gs.photos import Placement
 from da3gs.poses.feature_database import position_of
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from da3gs.formats.lens import Lens, lens_of
+from da3gs.formats.cameras.lens import Lens, lens_of
 from da3gs.photos import Placement
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.feature_database import Pair

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from da3gs.formats.transforms import save_transforms, transforms_content
+from da3gs.formats.cameras.transforms import save_transforms, transforms_content
 from da3gs.procedural.cameras import FINE, aim, color_map, depth_map, develop
 from da3gs.procedural.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.procedural.textures import TextureBank, make_textures

@@ -20,7 +20,7 @@ from PIL import Image
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.colmap import find_colmap
+from da3gs.formats.cameras.colmap import find_colmap
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, in_views, read_original
 from da3gs.photos.dl3dv import PosedScene, open_dl3dv

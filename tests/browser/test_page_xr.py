@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from da3gs.cameras import Cameras
-from da3gs.formats.html import save_html
 from da3gs.formats.records import WriteOptions
 from da3gs.formats.registry import written_format
+from da3gs.formats.splats.html import save_html
 from da3gs.gaussians import Gaussians
 from da3gs.rendering import render
 from tests.browser.test_player import HEIGHT, WIDTH, Player, page_views, psnr

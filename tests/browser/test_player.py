@@ -15,7 +15,7 @@ from PIL import Image
 
 from da3gs.cameras import Cameras
 from da3gs.formats import load_gaussians
-from da3gs.formats.html import PageView, save_html
+from da3gs.formats.splats.html import PageView, save_html
 from da3gs.rendering import render
 from tests.small_scene import small_cameras, small_gaussians
 

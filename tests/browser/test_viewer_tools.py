@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import da3gs
-from da3gs.formats.video import open_video
+from da3gs.formats.media.video import open_video
 from da3gs.splats.pruning import NO_LIMITS
 from da3gs_viewer import Viewer
 from da3gs_viewer.uploads import Uploads

@@ -23,8 +23,8 @@ from da3gs.errors import Da3gsError
 from da3gs.exports.independent import decode_splats
 from da3gs.exports.splat_file import load_bare
 from da3gs.formats import WRITTEN_SUFFIXES, save_gaussians
-from da3gs.formats.camera_paths import load_camera_path
-from da3gs.formats.video import save_video
+from da3gs.formats.cameras.camera_paths import load_camera_path
+from da3gs.formats.media.video import save_video
 from da3gs.photos import load_photos
 from da3gs.photos.images import read_header, read_picture, read_small
 from da3gs.photos.masks import read_mask

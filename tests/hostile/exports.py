@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from da3gs.formats import load_gaussians
-from da3gs.formats.html import save_html
+from da3gs.formats.splats.html import save_html
 from tests.hostile.case import Case
 from tests.small_scene import small_gaussians, small_scene_folder
 
@@ -89,7 +89,7 @@ def first_splat_nan(folder: Path) -> None:
 
 def no_splats(folder: Path) -> None:
     """A file without a single splat."""
-    from da3gs.formats.ply import save_ply
+    from da3gs.formats.splats.ply import save_ply
 
     nothing = load_gaussians(folder / "s.scene" / "scene.ply").map(lambda t: t[:0])
     save_ply(nothing, folder / "none.ply")

@@ -20,7 +20,7 @@ import pytest
 from safetensors import safe_open
 
 from da3gs.formats import load_gaussians
-from da3gs.formats.video import open_video
+from da3gs.formats.media.video import open_video
 from da3gs.pipeline.check import check
 from tests.evaluation_scenes import scene_folders
 from tests.hostile.right.layouts import photo

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from da3gs.cameras import Cameras
-from da3gs.formats.upstream_ply import upstream_rows
+from da3gs.formats.splats.upstream_ply import upstream_rows
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import rotate_harmonics
 from da3gs.geometry.projection import camera_directions, pixel_centers, rigid_inverse, unproject

@@ -17,9 +17,9 @@ from da3gs.exports.independent import decode_splats
 from da3gs.exports.independent.ply import decode
 from da3gs.exports.independent.record import DecodedSplats
 from da3gs.formats import save_gaussians
-from da3gs.formats._quantising import to_gaussians
 from da3gs.formats.axes import with_axes
-from da3gs.formats.spz import save_spz
+from da3gs.formats.encoding.quantising import to_gaussians
+from da3gs.formats.splats.spz import save_spz
 from da3gs.gaussians import Gaussians
 from tests.small_scene import small_gaussians
 

@@ -12,7 +12,7 @@ import torch
 
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
-from da3gs.formats.camera_paths import PATH_FORMATS, load_camera_path, path_format, save_camera_path
+from da3gs.formats.cameras.camera_paths import PATH_FORMATS, load_camera_path, path_format, save_camera_path
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import angle_between
 from da3gs.keyframes import CameraPath, keyframed, stated_frames
@@ -152,7 +152,7 @@ def test_photo_cameras_survive_whole(tmp_path: Path) -> None:
         save_camera_path(cameras, tmp_path / kind, format=kind)
         _assert_same(load_camera_path(tmp_path / kind).cameras(), cameras, 1e-12)
     (tmp_path / "text").mkdir()
-    from da3gs.formats.colmap import load_colmap, save_colmap
+    from da3gs.formats.cameras.colmap import load_colmap, save_colmap
 
     save_colmap(load_colmap(tmp_path / "colmap" / "sparse" / "0"), tmp_path / "text", binary=False)
     _assert_same(load_camera_path(tmp_path / "text").cameras(), cameras, 1e-9)

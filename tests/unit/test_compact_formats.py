@@ -25,8 +25,8 @@ from da3gs.formats import (
     load_splat_file,
     save_gaussians,
 )
-from da3gs.formats.compressed_ply import morton_order
-from da3gs.formats.spz import save_spz
+from da3gs.formats.splats.compressed_ply import morton_order
+from da3gs.formats.splats.spz import save_spz
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity

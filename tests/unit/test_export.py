@@ -13,10 +13,10 @@ from da3gs._scene_write import vertical_axis
 from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import turned_scene
 from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_gaussians, load_splat_file
-from da3gs.formats.colmap import load_colmap
-from da3gs.formats.inria import load_inria
-from da3gs.formats.ply import ply_comments
-from da3gs.formats.transforms import load_transforms
+from da3gs.formats.cameras.colmap import load_colmap
+from da3gs.formats.cameras.inria import load_inria
+from da3gs.formats.cameras.transforms import load_transforms
+from da3gs.formats.splats.ply import ply_comments
 from da3gs.metrics.image import psnr
 from da3gs.pipeline.check import check
 from da3gs.pipeline.export import export

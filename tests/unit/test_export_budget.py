@@ -12,7 +12,7 @@ from da3gs.cli.check import check_lines
 from da3gs.errors import InputError
 from da3gs.exports.splat_file import load_bare
 from da3gs.formats import load_gaussians, save_gaussians
-from da3gs.formats.ply import ply_comments, save_ply
+from da3gs.formats.splats.ply import ply_comments, save_ply
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.budget import merge
 from da3gs.pipeline.check import check
@@ -124,7 +124,7 @@ def test_budgets_that_cannot_be(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_cleaning_holds_for_the_points_of_cameras_too(tmp_path: Path) -> None:
-    from da3gs.formats.colmap import load_colmap
+    from da3gs.formats.cameras.colmap import load_colmap
 
     scene = small_scene()
     export(scene, tmp_path / "cameras", limits=dataclasses.replace(NO_LIMITS, crop=(-9.0, -9.0, -9.0, 0.0, 9.0, 9.0)))

@@ -182,7 +182,7 @@ def test_room_ignores_a_speck_in_the_air() -> None:
 @pytest.mark.parametrize("scene", ["desk", "banana", "buddha", "berlin"])
 def test_flights_among_real_photos(scene: str, name: str, test_data: Callable[[str], Path]) -> None:
     """Cameras of the shared data: smooth, upright to the photos, near where one was taken, looking as one did."""
-    from da3gs.formats.camera_paths import load_camera_path
+    from da3gs.formats.cameras.camera_paths import load_camera_path
     from da3gs.rendering import camera_path
 
     photos = load_camera_path(test_data(f"data/{scene}")).cameras().to(dtype=torch.float32)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import (
+from da3gs.formats.cameras.colmap import (
     MODELS,
     ColmapCamera,
     ColmapImage,
@@ -122,7 +122,7 @@ def test_we_read_what_pycolmap_writes(tmp_path, binary):
 
 
 def test_text_and_binary_of_the_desk_agree(test_data):
-    from da3gs.formats import _colmap_binary, _colmap_text
+    from da3gs.formats.cameras import _colmap_binary, _colmap_text
 
     desk = test_data("data/desk")
     folder = find_colmap(desk)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.color import decode_srgb, encode_srgb, to_bt709
-from da3gs.formats.video import container_of, frame_at, frames_at, open_video, save_video
+from da3gs.formats.media.color import decode_srgb, encode_srgb, to_bt709
+from da3gs.formats.media.video import container_of, frame_at, frames_at, open_video, save_video
 from da3gs.photos import load_photos
 from tests.unit.pictures import textured
 

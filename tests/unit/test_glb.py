@@ -15,7 +15,7 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.formats import load_gaussians, load_splat_file, save_gaussians
-from da3gs.formats.glb import save_glb
+from da3gs.formats.splats.glb import save_glb
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0, evaluate_harmonics
 from da3gs.geometry.rotations import quaternion_to_matrix

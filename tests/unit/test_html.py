@@ -15,7 +15,7 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.formats import load_gaussians, save_gaussians
-from da3gs.formats.html import PageView, save_html
+from da3gs.formats.splats.html import PageView, save_html
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.export import export
 from tests.small_scene import small_gaussians, small_scene

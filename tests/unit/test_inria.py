@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.inria import InriaCameras, load_inria, save_inria
+from da3gs.formats.cameras.inria import InriaCameras, load_inria, save_inria
 from tests.small_scene import small_cameras
 
 

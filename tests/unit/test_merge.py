@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.ply import save_ply
+from da3gs.formats.splats.ply import save_ply
 from da3gs.optimisation.budget import check_budget, merge, splats_in
 from da3gs.optimisation.distillation import polished
 from da3gs.prediction import Placed

@@ -11,7 +11,7 @@ import torch
 
 from da3gs.cli import main
 from da3gs.errors import InputError
-from da3gs.formats.glb import AXES
+from da3gs.formats.splats.glb import AXES
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.mesh import ColoredMesh, mesh_of, save_mesh
 from da3gs.scene import Scene

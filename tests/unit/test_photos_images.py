@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from da3gs.formats.color import decode_hlg, decode_pq, decode_srgb, encode_srgb, to_bt709, to_srgb, tone_mapped
+from da3gs.formats.media.color import decode_hlg, decode_pq, decode_srgb, encode_srgb, to_bt709, to_srgb, tone_mapped
 from da3gs.photos.images import check_size, read_header, read_picture, turned
 from da3gs.photos.masks import read_mask
 from da3gs.photos.records import Unreadable
@@ -94,7 +94,7 @@ def test_heic_is_upright(tmp_path, orientation):
 
 def p3_profile() -> bytes:
     """A display P3 profile as small as ICC allows: matrix and one curve."""
-    from da3gs.formats.color import primaries_to_xyz
+    from da3gs.formats.media.color import primaries_to_xyz
 
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
     d65, d50 = primaries_to_xyz("p3") @ np.ones(3), np.array([0.9642, 1.0, 0.8249])

@@ -15,8 +15,8 @@ from PIL import Image
 
 import da3gs
 from da3gs.errors import InputError
-from da3gs.formats.lens import lens_of
-from da3gs.formats.video import save_video
+from da3gs.formats.cameras.lens import lens_of
+from da3gs.formats.media.video import save_video
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.naming import natural_key, shown, unique_stems
 from da3gs.photos.picking import covering, evenly

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import load_colmap, pinhole_model, save_colmap
-from da3gs.formats.transforms import load_transforms, save_transforms, transforms_content
+from da3gs.formats.cameras.colmap import load_colmap, pinhole_model, save_colmap
+from da3gs.formats.cameras.transforms import load_transforms, save_transforms, transforms_content
 from da3gs.photos import load_photos
 from tests.unit.pictures import posed_folder, rotation, save, textured
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, save_colmap
-from da3gs.formats.lens import Lens, lens_of, panorama_lens
-from da3gs.formats.video import save_video
+from da3gs.formats.cameras.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, save_colmap
+from da3gs.formats.cameras.lens import Lens, lens_of, panorama_lens
+from da3gs.formats.media.video import save_video
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.records import LoadedPhotos

@@ -17,8 +17,8 @@ import torch
 from benchmarks.ply import extra_memory, random_gaussians, save_tuples, timed
 from da3gs.errors import InputError
 from da3gs.formats import format_of_content, load_gaussians, save_gaussians
-from da3gs.formats.ply import load_ply, ply_comments, property_names, save_ply
-from da3gs.formats.upstream_ply import save_upstream_ply, upstream_rows
+from da3gs.formats.splats.ply import load_ply, ply_comments, property_names, save_ply
+from da3gs.formats.splats.upstream_ply import save_upstream_ply, upstream_rows
 from da3gs.gaussians import Gaussians
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from da3gs.cameras import Cameras, look_at
 from da3gs.cli.render import Render
 from da3gs.errors import InputError
-from da3gs.formats.camera_paths import PathFormat, load_camera_path, save_camera_path
+from da3gs.formats.cameras.camera_paths import PathFormat, load_camera_path, save_camera_path
 from da3gs.gaussians import Gaussians
 from da3gs.keyframes import keyframed
 from da3gs.pipeline.render_path import FrameFormat, render_path
@@ -207,7 +207,7 @@ def test_depth_and_mask_videos(scene: Scene, tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
 def test_videos(scene: Scene, tmp_path: Path, suffix: str) -> None:
     av = pytest.importorskip("av")
-    pytest.importorskip("da3gs.formats.video")
+    pytest.importorskip("da3gs.formats.media.video")
     file = tmp_path / f"flight{suffix}"
     assert render_path(scene, file, path="wander", fps=10.0, seconds=1.2, depth=suffix == ".gif") == 12
     if suffix == ".webp":

@@ -15,9 +15,9 @@ from PIL import Image
 
 from da3gs._scene_write import file_stem, reference_indices
 from da3gs.errors import InputError
-from da3gs.formats.inria import load_inria
-from da3gs.formats.ply import ply_comments
-from da3gs.formats.transforms import load_transforms
+from da3gs.formats.cameras.inria import load_inria
+from da3gs.formats.cameras.transforms import load_transforms
+from da3gs.formats.splats.ply import ply_comments
 from da3gs.photos.records import Original, Photo
 from da3gs.rendering import render
 from da3gs.scene import Scene, far_offset, load_scene

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens
+from da3gs.formats.cameras.lens import Lens
 from da3gs.photos import Placement, SparsePoints, load_photos
 from da3gs.photos.reposed import reposed
 from da3gs.pipeline.settings import Settings

@@ -18,12 +18,12 @@ from PIL import Image
 from da3gs.errors import InputError
 from da3gs.exports.independent import decode_splats
 from da3gs.formats import load_gaussians, save_gaussians
-from da3gs.formats._palette import codebook, palette
-from da3gs.formats.compressed_ply import morton_order
+from da3gs.formats.encoding.palette import codebook, palette
 from da3gs.formats.records import WriteOptions
 from da3gs.formats.registry import is_kind
-from da3gs.formats.sog import save_sog, sog_files
-from da3gs.formats.streamed_sog import streamed_files
+from da3gs.formats.splats.compressed_ply import morton_order
+from da3gs.formats.splats.sog import save_sog, sog_files
+from da3gs.formats.splats.streamed_sog import streamed_files
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.pipeline.detail_levels import coarser_levels
@@ -146,8 +146,8 @@ def test_a_folder_and_a_zip_hold_the_same(tmp_path: Path) -> None:
 
 
 def test_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("da3gs.formats.streamed_sog._LEAF", 500)
-    monkeypatch.setattr("da3gs.formats.streamed_sog._FILE", 1200)
+    monkeypatch.setattr("da3gs.formats.splats.streamed_sog._LEAF", 500)
+    monkeypatch.setattr("da3gs.formats.splats.streamed_sog._FILE", 1200)
     monkeypatch.setattr("da3gs.pipeline.detail_levels._FEWEST", 100)
     splats = small_gaussians(3000, 4)
     levels = coarser_levels(splats)

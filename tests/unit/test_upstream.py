@@ -13,7 +13,7 @@ from PIL import Image
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.upstream_ply import official_pixels
+from da3gs.formats.splats.upstream_ply import official_pixels
 from da3gs.metrics.image import psnr
 from da3gs.network import DepthAnything3
 from da3gs.network.upstream_api import with_given_cameras

@@ -15,7 +15,7 @@ from da3gs.errors import InputError
 from da3gs.exports.independent import decode_splats
 from da3gs.formats import load_gaussians, save_gaussians
 from da3gs.formats.axes import with_axes
-from da3gs.formats.usd import format_rows
+from da3gs.formats.splats.usd import format_rows
 from tests.small_scene import small_gaussians
 
 

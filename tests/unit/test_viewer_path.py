@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.camera_paths import load_camera_path, save_camera_path
-from da3gs.formats.video import open_video
+from da3gs.formats.cameras.camera_paths import load_camera_path, save_camera_path
+from da3gs.formats.media.video import open_video
 from da3gs.keyframes import stated_frames
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.films import FilmCancelledError, depth_array, film, screenshot

@@ -280,7 +280,7 @@ def test_a_video_that_is_too_long(tmp_path: Path) -> None:
     import numpy as np
 
     from da3gs.errors import InputError
-    from da3gs.formats.video import save_video
+    from da3gs.formats.media.video import save_video
 
     frames = (np.full((64, 64, 3), 40 * i, np.uint8) for i in range(5))
     save_video(tmp_path / "v.mp4", frames, fps=1.0)

@@ -44,7 +44,7 @@ def film(
         InputError: a size, length or suffix that cannot be.
         FilmCancelledError: ``stop`` was set.
     """
-    from da3gs.formats.video import save_video
+    from da3gs.formats.media.video import save_video
 
     check_size(path.width, path.height)
     cameras = path.cameras().to(dtype=torch.float32)

@@ -231,7 +231,7 @@ def check_video(path: Path, most_seconds: float) -> None:
         InputError: it is longer than ``most_seconds``, as far as its header tells.
     """
     from da3gs.errors import InputError
-    from da3gs.formats.video import container_of, open_video
+    from da3gs.formats.media.video import container_of, open_video
 
     if not path.is_file():
         return

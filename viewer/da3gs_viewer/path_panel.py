@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from da3gs.errors import Da3gsError, InputError
-from da3gs.formats.camera_paths import load_camera_path, save_camera_path
+from da3gs.formats.cameras.camera_paths import load_camera_path, save_camera_path
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.clean_panel import notify

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from da3gs.formats.color import (
+from da3gs.formats.media.color import (
     Primaries,
     decode_srgb,
     primaries_to_xyz,

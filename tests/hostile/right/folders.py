@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.video import save_video
+from da3gs.formats.media.video import save_video
 from tests.hostile.right import case, right
 from tests.hostile.right.layouts import (
     FOCAL,

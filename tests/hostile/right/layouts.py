@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from da3gs.formats.colmap import pinhole_model, save_colmap
+from da3gs.formats.cameras.colmap import pinhole_model, save_colmap
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.photos.accounts import counted
 from tests.unit.pictures import rotation, textured

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.colmap import MODELS, ColmapCamera
-from da3gs.formats.transforms import load_transforms
+from da3gs.formats.cameras.colmap import MODELS, ColmapCamera
+from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.photos import load_photos
 from da3gs.photos.slices import landing
 from tests.hostile.right import case, right

@@ -234,7 +234,7 @@ def too_many_files_are_refused(tmp_path: Path) -> None:
 @right("limits")
 def sixteen_bit_pictures_take_no_more_than_they_have(tmp_path: Path) -> None:
     """The rows of a wide-gamut picture are converted a few at a time."""
-    from da3gs.formats.color import to_srgb
+    from da3gs.formats.media.color import to_srgb
 
     rows = np.random.default_rng(0).integers(0, 65536, (700, 900, 3)).astype(np.uint16)
     whole = to_srgb(rows, primaries="p3")

@@ -153,7 +153,7 @@ def said_by_the_library(tmp_path: Path) -> None:
 @right("losses")
 def measured_in_many_places(tmp_path: Path) -> None:
     """Streamed SOG puts splats in the order of its places; they are compared one by one all the same."""
-    from da3gs.formats import streamed_sog
+    from da3gs.formats.splats import streamed_sog
 
     leaf, file = streamed_sog._LEAF, streamed_sog._FILE
     streamed_sog._LEAF, streamed_sog._FILE = 40, 100

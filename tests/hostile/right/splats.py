@@ -19,7 +19,7 @@ from da3gs.cli._scenes import open_scene
 from da3gs.errors import InputError
 from da3gs.exports.splat_file import BareSplats, load_bare
 from da3gs.formats import load_gaussians, load_splat_file, save_gaussians
-from da3gs.formats.ply import load_ply, ply_comments, save_ply
+from da3gs.formats.splats.ply import load_ply, ply_comments, save_ply
 from da3gs.geometry.harmonics import C0
 from da3gs.pipeline.check import check
 from da3gs.pipeline.export import export

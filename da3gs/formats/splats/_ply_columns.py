@@ -13,7 +13,7 @@ from da3gs.errors import InputError
 from da3gs.geometry.harmonics import C0
 
 if TYPE_CHECKING:
-    from da3gs.formats.ply import PlyElement, PlyHeader
+    from da3gs.formats.splats.ply import PlyElement, PlyHeader
 
 FLAT = 1e-6
 """Thickness of a 2D Gaussian splat, which has two scales."""

@@ -17,9 +17,9 @@ import numpy as np
 
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.formats._gltf import Document, read_document
-from da3gs.formats._quantising import finite_arrays, to_gaussians
 from da3gs.formats.axes import with_axes
+from da3gs.formats.encoding.gltf import Document, read_document
+from da3gs.formats.encoding.quantising import finite_arrays, to_gaussians
 from da3gs.formats.records import Format, SplatFile, WriteOptions
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0

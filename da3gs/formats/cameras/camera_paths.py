@@ -17,12 +17,12 @@ import torch
 from da3gs._files import atomic_file, atomic_folder, open_regular
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.colmap import find_colmap, load_colmap, pinhole_model, save_colmap
-from da3gs.formats.inria import InriaCameras, save_inria, to_inria
+from da3gs.formats.cameras.colmap import find_colmap, load_colmap, pinhole_model, save_colmap
+from da3gs.formats.cameras.inria import InriaCameras, save_inria, to_inria
+from da3gs.formats.cameras.nerfstudio import nerfstudio_content, to_nerfstudio_path
+from da3gs.formats.cameras.supersplat import supersplat_content, to_supersplat_path
+from da3gs.formats.cameras.transforms import load_transforms, transforms_content
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.nerfstudio import nerfstudio_content, to_nerfstudio_path
-from da3gs.formats.supersplat import supersplat_content, to_supersplat_path
-from da3gs.formats.transforms import load_transforms, transforms_content
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.keyframes import MAX_FRAMES, CameraPath, stated_frames

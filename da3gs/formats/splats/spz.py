@@ -22,7 +22,8 @@ import zstandard
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
-from da3gs.formats._quantising import (
+from da3gs.formats.axes import ALL_AXES, with_axes
+from da3gs.formats.encoding.quantising import (
     HALF_ROOT,
     finite_arrays,
     largest_first,
@@ -31,7 +32,6 @@ from da3gs.formats._quantising import (
     to_gaussians,
     with_largest,
 )
-from da3gs.formats.axes import ALL_AXES, with_axes
 from da3gs.formats.records import Format, SplatFile, WriteOptions
 from da3gs.gaussians import Gaussians
 

@@ -10,9 +10,16 @@ import torch
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
-from da3gs.formats._quantising import HALF_ROOT, finite_arrays, largest_first, log_scales, to_gaussians, with_largest
-from da3gs.formats.ply import PlyElement, PlyHeader, ply_comments, read_header
+from da3gs.formats.encoding.quantising import (
+    HALF_ROOT,
+    finite_arrays,
+    largest_first,
+    log_scales,
+    to_gaussians,
+    with_largest,
+)
 from da3gs.formats.records import Format, SplatFile
+from da3gs.formats.splats.ply import PlyElement, PlyHeader, ply_comments, read_header
 from da3gs.formats.world_comments import with_comments
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0

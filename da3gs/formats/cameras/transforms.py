@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float
 
 from da3gs.errors import InputError
+from da3gs.formats.cameras.lens import Lens, Projection, lens_of, panorama_lens
 from da3gs.formats.jsonfile import load_json
-from da3gs.formats.lens import Lens, Projection, lens_of, panorama_lens
 
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 _DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "sx1", "sy1")

@@ -1,6 +1,6 @@
 """The official exporter's PLY, to the letter: the same bytes for the same splats, quirks included.
 
-For comparisons and ``--upstream`` only; ``da3gs.formats.ply`` writes what users should have.
+For comparisons and ``--upstream`` only; ``da3gs.formats.splats.ply`` writes what users should have.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.formats.ply import header_bytes, property_names
+from da3gs.formats.splats.ply import header_bytes, property_names
 from da3gs.gaussians import Gaussians
 
 

@@ -18,8 +18,8 @@ from numba import njit
 from da3gs import __version__
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.formats._quantising import finite_arrays
 from da3gs.formats.axes import with_axes
+from da3gs.formats.encoding.quantising import finite_arrays
 from da3gs.formats.records import Format, WriteOptions
 from da3gs.gaussians import Gaussians
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from da3gs.errors import InputError
-from da3gs.formats.lens import Lens, lens_of, panorama_lens
+from da3gs.formats.cameras.lens import Lens, lens_of, panorama_lens
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 
 MODELS = {
@@ -215,7 +215,7 @@ def image_names(folder: Path) -> list[str]:
 
 
 def _module(suffix: str) -> Any:
-    from da3gs.formats import _colmap_binary, _colmap_text
+    from da3gs.formats.cameras import _colmap_binary, _colmap_text
 
     return _colmap_binary if suffix == ".bin" else _colmap_text
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.formats.transforms import checked_number, rigid_matrix
+from da3gs.formats.cameras.transforms import checked_number, rigid_matrix
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.keyframes import MAX_FRAMES, CameraPath, keyframed

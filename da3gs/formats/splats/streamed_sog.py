@@ -20,10 +20,10 @@ from torch import Tensor
 from da3gs import __version__
 from da3gs._files import open_regular
 from da3gs.errors import InputError
-from da3gs.formats._quantising import finite_arrays
-from da3gs.formats.compressed_ply import morton_order
+from da3gs.formats.encoding.quantising import finite_arrays
 from da3gs.formats.records import Format, SplatFile, WriteOptions
-from da3gs.formats.sog import FolderSource, read_sog, sog_files
+from da3gs.formats.splats.compressed_ply import morton_order
+from da3gs.formats.splats.sog import FolderSource, read_sog, sog_files
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
 

@@ -24,8 +24,8 @@ from PIL import Image
 from da3gs import __version__
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
-from da3gs.formats._palette import codebook, palette
-from da3gs.formats._quantising import (
+from da3gs.formats.encoding.palette import codebook, palette
+from da3gs.formats.encoding.quantising import (
     HALF_ROOT,
     finite_arrays,
     largest_first,
@@ -34,8 +34,8 @@ from da3gs.formats._quantising import (
     to_gaussians,
     with_largest,
 )
-from da3gs.formats.compressed_ply import morton_order
 from da3gs.formats.records import Format, SplatFile, WriteOptions
+from da3gs.formats.splats.compressed_ply import morton_order
 from da3gs.gaussians import Gaussians
 
 META = "meta.json"

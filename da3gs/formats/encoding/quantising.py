@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.ply import unit_quaternions
+from da3gs.formats.splats.ply import unit_quaternions
 from da3gs.gaussians import Gaussians
 
 HALF_ROOT = 0.5**0.5

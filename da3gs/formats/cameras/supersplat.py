@@ -17,7 +17,7 @@ from torch import Tensor
 
 from da3gs.cameras import look_at
 from da3gs.errors import InputError
-from da3gs.formats.transforms import checked_number
+from da3gs.formats.cameras.transforms import checked_number
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.splines import hermite
 from da3gs.keyframes import MAX_FRAMES, CameraPath, keyframed

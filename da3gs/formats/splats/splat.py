@@ -12,7 +12,7 @@ import numpy as np
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
-from da3gs.formats._quantising import finite_arrays, quantised, to_gaussians
+from da3gs.formats.encoding.quantising import finite_arrays, quantised, to_gaussians
 from da3gs.formats.records import Format, SplatFile
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0

@@ -28,9 +28,9 @@ from da3gs._files import atomic_file, open_regular
 from da3gs.cameras import look_at
 from da3gs.errors import InputError
 from da3gs.formats.axes import ALL_AXES
-from da3gs.formats.compressed_ply import morton_order
 from da3gs.formats.records import Format, PageView, SplatFile, WriteOptions
-from da3gs.formats.sog import read_sog_bytes, sog_bytes
+from da3gs.formats.splats.compressed_ply import morton_order
+from da3gs.formats.splats.sog import read_sog_bytes, sog_bytes
 from da3gs.gaussians import Gaussians
 
 _SCRIPTS = ("camera.js", "engine.js", "drawing.js", "controls.js", "ruler.js", "immersion.js", "main.js")

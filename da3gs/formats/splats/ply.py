@@ -18,9 +18,9 @@ from torch import Tensor
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
-from da3gs.formats._ply_columns import Columns, splat_columns
 from da3gs.formats.far_offset import far_offset, nearer
 from da3gs.formats.records import Format, SplatFile
+from da3gs.formats.splats._ply_columns import Columns, splat_columns
 from da3gs.formats.world_comments import with_comments
 from da3gs.gaussians import Gaussians
 

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.formats.color import numbered, to_srgb
+from da3gs.formats.media.color import numbered, to_srgb
 
 HEAD_BYTES = 600
 CONTAINER_WORDS = "mp4, mov, mkv, webm, avi, mpegts"

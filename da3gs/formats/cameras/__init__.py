@@ -1,0 +1,1 @@
+"""Cameras and camera paths in the files of other programs."""

@@ -1,0 +1,1 @@
+"""Encodings that several formats share: palettes, few bits a number, glTF containers."""

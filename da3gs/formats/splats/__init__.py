@@ -1,0 +1,1 @@
+"""Splat formats, one module each, with a row in ``formats.registry``."""

@@ -14,7 +14,7 @@ from da3gs._progress import silent
 from da3gs.errors import InputError
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.photos.candidates import Candidate, Collection, read_original
-from da3gs.photos.dl3dv import PosedScenes, open_dl3dv
+from da3gs.photos.datasets.dl3dv import PosedScenes, open_dl3dv
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Unreadable
@@ -180,7 +180,7 @@ def _decoded(candidate: Candidate, undistort: bool) -> Frame:
     else:
         from da3gs.formats.media.video import frame_at
         from da3gs.photos.candidates import finished_original
-        from da3gs.photos.images import Picture
+        from da3gs.photos.decoding.images import Picture
 
         picture = Picture(image=frame_at(candidate.path, candidate.time), mask=None)
         original = finished_original(candidate, picture, undistort=undistort)

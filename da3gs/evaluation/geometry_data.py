@@ -25,10 +25,10 @@ from da3gs.evaluation.geometry_files import (
 from da3gs.evaluation.splits import SCENE_KEY
 from da3gs.formats.cameras.colmap import find_colmap, load_colmap
 from da3gs.formats.cameras.transforms import check_rigid, load_transforms
-from da3gs.photos.images import read_picture
+from da3gs.photos.decoding.images import read_picture
+from da3gs.photos.folders.survey import stays_inside
 from da3gs.photos.naming import natural_key, shown
 from da3gs.photos.records import Unreadable
-from da3gs.photos.survey import stays_inside
 
 Dataset = Literal["posed", "dtu", "eth3d", "7scenes", "scannetpp"]
 

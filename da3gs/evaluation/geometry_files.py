@@ -13,10 +13,10 @@ from da3gs._files import open_regular
 from da3gs.depth.tsdf_fusion import Mesh, sampled
 from da3gs.errors import InputError
 from da3gs.formats.cameras.transforms import check_rigid
-from da3gs.photos.images import read_header
+from da3gs.photos.decoding.images import read_header
+from da3gs.photos.folders.survey import stays_inside
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Unreadable
-from da3gs.photos.survey import stays_inside
 
 SAMPLES = 1_000_000
 """Points on a true mesh."""

@@ -19,7 +19,7 @@ from da3gs.formats import READ_SUFFIXES, load_gaussians
 from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.photos.images import read_picture
+from da3gs.photos.decoding.images import read_picture
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Unreadable
 from da3gs.rendering import Backend, render

@@ -16,7 +16,7 @@ from da3gs.errors import InputError
 from da3gs.evaluation.data import EvalScene, Frame
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.records import LoadedPhotos, Original, Photo
-from da3gs.photos.sizing import PATCH, sized_image, sized_intrinsics, sized_mask, sizing_steps
+from da3gs.photos.resampling.sizing import PATCH, sized_image, sized_intrinsics, sized_mask, sizing_steps
 from da3gs.views import Views
 
 Poses = Literal["given", "predicted"]

@@ -12,12 +12,12 @@ from jaxtyping import Float
 
 from da3gs.errors import InputError
 from da3gs.formats.cameras.lens import Lens, panorama_lens
-from da3gs.photos.images import Header, Picture, read_header, read_picture
-from da3gs.photos.masks import MASKED, mask_for
+from da3gs.photos.decoding.images import Header, Picture, read_header, read_picture
+from da3gs.photos.decoding.masks import MASKED, mask_for
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Dropped, Kind, Original, SparsePoints, Unreadable
-from da3gs.photos.slices import Slice, sliced, slices_of
-from da3gs.photos.undistort import undistorted
+from da3gs.photos.resampling.slices import Slice, sliced, slices_of
+from da3gs.photos.resampling.undistort import undistorted
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)

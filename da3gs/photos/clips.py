@@ -12,7 +12,7 @@ from da3gs.formats.cameras.lens import Lens, panorama_lens
 from da3gs.formats.media.boxes import says_spherical
 from da3gs.formats.media.video import VideoFrame, frames_at, open_video
 from da3gs.photos.candidates import Candidate, Collection, Panoramas
-from da3gs.photos.images import Picture, check_size
+from da3gs.photos.decoding.images import Picture, check_size
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Dropped, Unreadable
 

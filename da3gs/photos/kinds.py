@@ -15,11 +15,11 @@ from da3gs.formats.media.video import CONTAINER_WORDS, HEAD_BYTES, container_of
 from da3gs.photos.archives import unpacked
 from da3gs.photos.candidates import Candidate, Collection, Panoramas
 from da3gs.photos.clips import video_photos
-from da3gs.photos.finder import found_in
+from da3gs.photos.datasets.posed import transforms_photos
+from da3gs.photos.folders.finder import found_in
+from da3gs.photos.folders.survey import RAW_SPHERES, RAW_SUFFIXES, SPHERE, VIDEO_SUFFIXES
 from da3gs.photos.naming import shown, unique_stems
-from da3gs.photos.posed import transforms_photos
 from da3gs.photos.records import Dropped
-from da3gs.photos.survey import RAW_SPHERES, RAW_SUFFIXES, SPHERE, VIDEO_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,16 +31,16 @@ from da3gs.photos.candidates import (
     read_original,
 )
 from da3gs.photos.clips import clip_pictures
-from da3gs.photos.copies import without_copies
-from da3gs.photos.finder import without_depth, without_thumbnails
-from da3gs.photos.images import Header, Picture, read_header
+from da3gs.photos.decoding.images import Header, Picture, read_header
+from da3gs.photos.folders.copies import without_copies
+from da3gs.photos.folders.finder import without_depth, without_thumbnails
+from da3gs.photos.folders.mask_files import with_masks
+from da3gs.photos.folders.survey import HIDDEN, NO_PICTURE
 from da3gs.photos.kinds import collected
-from da3gs.photos.mask_files import with_masks
 from da3gs.photos.naming import shown
 from da3gs.photos.picking import picked
 from da3gs.photos.records import Dropped, LoadedPhotos, Original, Photo, Unreadable
-from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
-from da3gs.photos.survey import HIDDEN, NO_PICTURE
+from da3gs.photos.resampling.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
 from da3gs.views import Views
 
 _BIG_PHOTO = 40_000_000

@@ -14,8 +14,8 @@ from da3gs.cameras import Cameras
 from da3gs.formats.cameras.lens import Lens
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.records import Dropped, LoadedPhotos, Original, Placement, SparsePoints
-from da3gs.photos.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
-from da3gs.photos.undistort import undistorted
+from da3gs.photos.resampling.sizing import sized_image, sized_intrinsics, sized_mask, sizing_steps
+from da3gs.photos.resampling.undistort import undistorted
 from da3gs.views import Views
 
 

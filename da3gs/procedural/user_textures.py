@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.photos.images import read_picture
+from da3gs.photos.decoding.images import read_picture
+from da3gs.photos.folders.survey import survey
 from da3gs.photos.records import Unreadable
-from da3gs.photos.survey import survey
 from da3gs.procedural.textures import TextureBank
 
 _SHARE = 0.4  # of the textures

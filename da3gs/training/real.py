@@ -23,9 +23,9 @@ from da3gs.errors import InputError
 from da3gs.formats.cameras.colmap import find_colmap
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, in_views, read_original
-from da3gs.photos.dl3dv import PosedScene, open_dl3dv
-from da3gs.photos.posed import colmap_photos
-from da3gs.photos.slices import seen_share
+from da3gs.photos.datasets.dl3dv import PosedScene, open_dl3dv
+from da3gs.photos.datasets.posed import colmap_photos
+from da3gs.photos.resampling.slices import seen_share
 from da3gs.training.batch import Batch
 from da3gs.training.benchmark_scenes import is_benchmark
 

@@ -26,8 +26,8 @@ from da3gs.formats import WRITTEN_SUFFIXES, save_gaussians
 from da3gs.formats.cameras.camera_paths import load_camera_path
 from da3gs.formats.media.video import save_video
 from da3gs.photos import load_photos
-from da3gs.photos.images import read_header, read_picture, read_small
-from da3gs.photos.masks import read_mask
+from da3gs.photos.decoding.images import read_header, read_picture, read_small
+from da3gs.photos.decoding.masks import read_mask
 from da3gs.photos.records import Unreadable
 from tests.fuzz.damage import damaged, respelt, worded
 from tests.hostile.right.folders import nerf_synthetic, polycam, record3d

@@ -14,7 +14,7 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.network import camera, metric, nested, ray_pose, splats, upstream_api
 from da3gs.network.config import SplatConfig
-from da3gs.photos import sizing
+from da3gs.photos.resampling import sizing
 from tests.parity import functions
 from tests.parity.mutants import ADAPTER, GIANT, Patch, everywhere, mutant
 

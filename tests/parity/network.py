@@ -28,7 +28,7 @@ from da3gs.network.model import DepthAnything3, PoseSource
 from da3gs.network.nested import NestedDepthAnything3, NestedOutputs
 from da3gs.network.raw import RawOutputs
 from da3gs.network.upstream_api import uint8_images, upstream_feature_order, with_given_cameras
-from da3gs.photos.sizing import batch_cropped, sized
+from da3gs.photos.resampling.sizing import batch_cropped, sized
 from da3gs.prediction import Prediction
 from tests.parity.cases import Case, CaseError
 from tests.parity.fill import fill

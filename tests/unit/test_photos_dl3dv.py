@@ -14,7 +14,7 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.formats.torch_chunk import load_chunk
-from da3gs.photos.dl3dv import open_dl3dv
+from da3gs.photos.datasets.dl3dv import open_dl3dv
 from tests.unit.pictures import posed_folder, rotation, textured
 
 KEY = "95c43ebc897c0aceefd38d4c77118733de9e09fbcb0eb412202496f272115de0"

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from da3gs.formats.media.color import decode_hlg, decode_pq, decode_srgb, encode_srgb, to_bt709, to_srgb, tone_mapped
-from da3gs.photos.images import check_size, read_header, read_picture, turned
-from da3gs.photos.masks import read_mask
+from da3gs.photos.decoding.images import check_size, read_header, read_picture, turned
+from da3gs.photos.decoding.masks import read_mask
 from da3gs.photos.records import Unreadable
 from tests.unit.pictures import save, textured
 
@@ -293,11 +293,11 @@ def test_a_bug_of_ours_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.
         raise TypeError("ours")
 
     save(tmp_path / "a.png")
-    monkeypatch.setattr("da3gs.photos.images.srgb_pixels", faulty)
+    monkeypatch.setattr("da3gs.photos.decoding.images.srgb_pixels", faulty)
     with pytest.raises(Unreadable, match="damaged"):
         read_picture(tmp_path / "a.png")
-    monkeypatch.setattr("da3gs.photos.images.turned", None)
-    monkeypatch.setattr("da3gs.photos.images.srgb_pixels", lambda image, _: (np.asarray(image), None))
+    monkeypatch.setattr("da3gs.photos.decoding.images.turned", None)
+    monkeypatch.setattr("da3gs.photos.decoding.images.srgb_pixels", lambda image, _: (np.asarray(image), None))
     with pytest.raises(TypeError, match="NoneType"):
         read_picture(tmp_path / "a.png")
 

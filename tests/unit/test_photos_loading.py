@@ -20,7 +20,7 @@ from da3gs.formats.media.video import save_video
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.naming import natural_key, shown, unique_stems
 from da3gs.photos.picking import covering, evenly
-from da3gs.photos.undistort import distorted, undistorted, undistorted_intrinsics
+from da3gs.photos.resampling.undistort import distorted, undistorted, undistorted_intrinsics
 from tests.unit.pictures import posed_folder, save, textured
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from da3gs.errors import InputError
-from da3gs.photos.sizing import METHODS, PATCH, batch_cropped, sized, sized_mask, sizing_steps
+from da3gs.photos.resampling.sizing import METHODS, PATCH, batch_cropped, sized, sized_mask, sizing_steps
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -19,7 +19,7 @@ from da3gs.formats.media.video import save_video
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.photos import load_photos, load_views
 from da3gs.photos.records import LoadedPhotos
-from da3gs.photos.slices import landing, slices_of
+from da3gs.photos.resampling.slices import landing, slices_of
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from da3gs.checkpoints import MODELS
 from da3gs.errors import InputError
 from da3gs.photos.accounts import restored, told
-from da3gs.photos.survey import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from da3gs_viewer.jobs import JobCancelledError, JobFailedError
 
 if TYPE_CHECKING:

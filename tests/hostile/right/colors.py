@@ -18,7 +18,7 @@ from da3gs.formats.media.color import (
     to_bt709,
     tone_mapped,
 )
-from da3gs.photos.images import read_picture
+from da3gs.photos.decoding.images import read_picture
 from da3gs.photos.records import Unreadable
 from tests.hostile.right import case, right
 

@@ -14,7 +14,7 @@ from da3gs.errors import InputError
 from da3gs.formats.cameras.colmap import MODELS, ColmapCamera
 from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.photos import load_photos
-from da3gs.photos.slices import landing
+from da3gs.photos.resampling.slices import landing
 from tests.hostile.right import case, right
 from tests.unit.pictures import rotation, save, textured
 

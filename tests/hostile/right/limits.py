@@ -17,7 +17,7 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.formats.jsonfile import load_json
-from da3gs.photos.images import read_header, read_picture
+from da3gs.photos.decoding.images import read_header, read_picture
 from da3gs.photos.records import Unreadable
 from tests.hostile.right import case, right
 from tests.hostile.right.colors import chunk
@@ -79,7 +79,7 @@ CLAIMS = {
 _MEASURED = """
 import resource, sys
 from pathlib import Path
-from da3gs.photos.images import read_header, read_picture
+from da3gs.photos.decoding.images import read_header, read_picture
 from da3gs.photos.records import Unreadable
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for read in (read_header, read_picture):
@@ -219,7 +219,7 @@ def very_many_small_files(tmp_path: Path) -> None:
 @right("limits")
 def too_many_files_are_refused(tmp_path: Path) -> None:
     """A home folder is no set of photos."""
-    from da3gs.photos import survey
+    from da3gs.photos.folders import survey
 
     most, survey.MOST_FILES = survey.MOST_FILES, 50
     try:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.photos import load_photos
-from da3gs.photos.masks import read_mask
+from da3gs.photos.decoding.masks import read_mask
 from tests.hostile.right import case, right
 from tests.unit.pictures import save, textured
 

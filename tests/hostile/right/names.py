@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.photos.matching import Files
+from da3gs.photos.folders.matching import Files
 from da3gs.photos.naming import unique_stems
 from tests.hostile.right import case, right
 from tests.hostile.right.layouts import (

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES, Found
 from da3gs.photos.naming import folded
-from da3gs.photos.survey import PHOTO_SUFFIXES, Found
 
 DEPTH = "is a depth map"
 _MADE = {

@@ -14,8 +14,7 @@ from da3gs.formats.cameras.colmap import PARTS, image_names, is_colmap
 from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.candidates import Collection
-from da3gs.photos.naming import folded, natural_key, portable, shown
-from da3gs.photos.phone_exports import (
+from da3gs.photos.datasets.phone_exports import (
     POLYCAM,
     RECORD3D_CAMERAS,
     RECORD3D_PHOTOS,
@@ -23,8 +22,9 @@ from da3gs.photos.phone_exports import (
     polycam_photos,
     record3d_photos,
 )
-from da3gs.photos.posed import colmap_photos, scene_of, transforms_photos
-from da3gs.photos.survey import Survey
+from da3gs.photos.datasets.posed import colmap_photos, scene_of, transforms_photos
+from da3gs.photos.folders.survey import Survey
+from da3gs.photos.naming import folded, natural_key, portable, shown
 
 LayoutKind = Literal["transforms", "polycam", "record3d", "colmap"]
 """In the order in which they are taken where one scene has several: transforms.json has the longer numbers."""

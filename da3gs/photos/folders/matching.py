@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from da3gs.errors import InputError
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES, stays_inside
 from da3gs.photos.naming import folded, portable, shown
-from da3gs.photos.survey import PHOTO_SUFFIXES, stays_inside
 
 _MOST_FILES = 100_000
 

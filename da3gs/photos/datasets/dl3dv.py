@@ -30,13 +30,13 @@ from da3gs.formats.cameras.lens import Lens, lens_of
 from da3gs.formats.cameras.transforms import check_rigid, load_transforms
 from da3gs.formats.jsonfile import load_json
 from da3gs.formats.torch_chunk import SCENE_KEY, ChunkScene, load_chunk
-from da3gs.photos.images import decode_picture, read_header, read_picture
-from da3gs.photos.matching import Files
+from da3gs.photos.datasets.posed import copies_of
+from da3gs.photos.decoding.images import decode_picture, read_header, read_picture
+from da3gs.photos.folders.matching import Files
+from da3gs.photos.folders.survey import stays_inside
 from da3gs.photos.naming import portable, shown
-from da3gs.photos.posed import copies_of
 from da3gs.photos.records import Unreadable
-from da3gs.photos.survey import stays_inside
-from da3gs.photos.undistort import undistorted
+from da3gs.photos.resampling.undistort import undistorted
 
 _PLACES = ("transforms.json", "nerfstudio/transforms.json")
 _DEEPEST = 3

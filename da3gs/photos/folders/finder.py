@@ -10,12 +10,12 @@ from pathlib import Path
 
 from da3gs.errors import InputError
 from da3gs.photos.candidates import Candidate, Collection
-from da3gs.photos.images import Header
-from da3gs.photos.layouts import Layout, best_of, half_model, layouts_in, photos_of_others
+from da3gs.photos.datasets.layouts import Layout, best_of, half_model, layouts_in, photos_of_others
+from da3gs.photos.decoding.images import Header
+from da3gs.photos.folders.roles import DEPTH, THUMBNAIL, is_called_thumbnail, made_pictures, other_versions
+from da3gs.photos.folders.survey import NO_PICTURE, NOT_READ, RAW, SPHERE, VIDEO, Found, Survey, survey
 from da3gs.photos.naming import folded, natural_key, shown, unique_stems
 from da3gs.photos.records import MISSING, Dropped
-from da3gs.photos.roles import DEPTH, THUMBNAIL, is_called_thumbnail, made_pictures, other_versions
-from da3gs.photos.survey import NO_PICTURE, NOT_READ, RAW, SPHERE, VIDEO, Found, Survey, survey
 
 _REASONS = {"other picture": NOT_READ, "raw": RAW, "sphere": SPHERE, "video": VIDEO, "json": NO_PICTURE,
             "file": NO_PICTURE}  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from da3gs._files import OpenBytes
-from da3gs.photos.picture_colors import TO_EIGHT_BITS
+from da3gs.photos.decoding.picture_colors import TO_EIGHT_BITS
 from da3gs.photos.records import Unreadable
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _SAMPLES, _ROWS, _COUNTS = 258, 259, 262, 273, 277, 278, 279

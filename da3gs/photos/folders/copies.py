@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from da3gs._files import sha256
 from da3gs.photos.candidates import Candidate
-from da3gs.photos.images import Header, read_small
+from da3gs.photos.decoding.images import Header, read_small
 from da3gs.photos.naming import folded, shown
 from da3gs.photos.records import Dropped, Unreadable
 

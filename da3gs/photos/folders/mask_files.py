@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from da3gs.errors import InputError
 from da3gs.photos.candidates import Candidate, Collection
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES, survey
 from da3gs.photos.naming import folded, shown
-from da3gs.photos.survey import PHOTO_SUFFIXES, survey
 
 _SAYS_MASK = re.compile(r"(^masks?[_\-. ])|([_\-. ]masks?$)")
 _LISTED = 3

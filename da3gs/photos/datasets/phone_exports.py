@@ -17,9 +17,9 @@ from da3gs.formats.cameras.lens import Lens, lens_of
 from da3gs.formats.cameras.transforms import FLIP, check_rigid, checked_number
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.candidates import Candidate, Collection
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES
 from da3gs.photos.naming import folded, natural_key, shown, unique_stems
 from da3gs.photos.records import Dropped, Kind
-from da3gs.photos.survey import PHOTO_SUFFIXES
 
 POLYCAM = (("corrected_images", "corrected_cameras"), ("images", "cameras"))
 """Folders of photos and of their cameras; the corrected ones come first."""

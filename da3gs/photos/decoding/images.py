@@ -27,9 +27,9 @@ from da3gs._files import OpenBytes
 from da3gs.errors import InputError
 from da3gs.formats.cameras.lens import Lens, panorama_lens
 from da3gs.formats.media.png import broken_chunk, png_facts
-from da3gs.photos.picture_colors import srgb_pixels
+from da3gs.photos.decoding.picture_colors import srgb_pixels
+from da3gs.photos.decoding.tiff_layouts import check_layout, separate_planes
 from da3gs.photos.records import Unreadable
-from da3gs.photos.tiff_layouts import check_layout, separate_planes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM", "JXL")
 SMALLEST_SIDE = 32

@@ -13,11 +13,11 @@ from da3gs.formats.cameras.lens import Lens
 from da3gs.formats.cameras.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.candidates import Candidate, Collection
-from da3gs.photos.images import read_header
-from da3gs.photos.matching import Files, inside
+from da3gs.photos.decoding.images import read_header
+from da3gs.photos.folders.matching import Files, inside
+from da3gs.photos.folders.survey import PHOTO_SUFFIXES, stays_inside
 from da3gs.photos.naming import natural_key, portable, shown, unique_stems
 from da3gs.photos.records import MISSING, Dropped, Kind, SparsePoints, Unreadable
-from da3gs.photos.survey import PHOTO_SUFFIXES, stays_inside
 
 _SMALLER = ("images_2", "images_4", "images_8")
 _WRAPPERS = ("distorted", "colmap", "sfm", "reconstruction")

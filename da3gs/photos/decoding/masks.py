@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 from PIL import Image
 
-from da3gs.photos.images import decoded, turned
+from da3gs.photos.decoding.images import decoded, turned
+from da3gs.photos.decoding.picture_colors import alpha_of, has_alpha
 from da3gs.photos.naming import shown
-from da3gs.photos.picture_colors import alpha_of, has_alpha
 from da3gs.photos.records import Unreadable
 
 MASKED = "is masked everywhere"

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from da3gs.errors import InputError
 from da3gs.formats.cameras.lens import Lens
-from da3gs.photos.undistort import distorted
+from da3gs.photos.resampling.undistort import distorted
 
 _CUBE_FOV = math.radians(100)
 _FACE_FOV = math.radians(90)

@@ -1,0 +1,1 @@
+"""Posed data sets: their layouts, and photos with cameras out of them."""

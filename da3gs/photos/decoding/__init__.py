@@ -1,0 +1,1 @@
+"""Decoding of one picture: its header, its pixels as upright sRGB, its mask."""

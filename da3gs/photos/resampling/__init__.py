@@ -1,0 +1,1 @@
+"""Resampling of photos: network sizes, lens distortion, panoramas as pinhole views."""

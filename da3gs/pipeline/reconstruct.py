@@ -32,7 +32,7 @@ from da3gs.pipeline.refine import refined
 from da3gs.pipeline.scene_record import Scores, scene_record
 from da3gs.pipeline.settings import DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
 from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
-from da3gs.poses.learned_features import FeatureKind
+from da3gs.poses.features.learned import FeatureKind
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
 from da3gs.poses.world_frame import Up, upright_frame

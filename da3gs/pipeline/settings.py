@@ -9,7 +9,7 @@ from typing import Literal
 from da3gs._tensors import Device
 from da3gs.errors import InputError
 from da3gs.optimisation.budget import check_budget
-from da3gs.poses.learned_features import FeatureKind, check_installed
+from da3gs.poses.features.learned import FeatureKind, check_installed
 from da3gs.poses.world_frame import Up
 from da3gs.rendering import Backend
 from da3gs.splats.pruning import DEFAULT_EDGE, Limits, parse_crop

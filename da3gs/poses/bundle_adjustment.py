@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from da3gs.poses.feature_database import THREADS, FeatureDatabase
+from da3gs.poses.features.database import THREADS, FeatureDatabase
 
 _ROUNDS = 3
 _MOST_ERROR = 4.0  # pixels between a feature and its point

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from da3gs.formats.cameras.colmap import ColmapCamera
 from da3gs.formats.cameras.lens import Lens
 from da3gs.photos import Placement
-from da3gs.poses.feature_database import position_of
+from da3gs.poses.features.database import position_of
 
 FEWEST_INLIERS = 12
 """A photo that shows fewer points is not placed."""

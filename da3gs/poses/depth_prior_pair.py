@@ -11,10 +11,10 @@ from jaxtyping import Float
 from da3gs.photos import Photo, Placement
 from da3gs.poses.bundle_adjustment import LensFreedom, bundle_adjusted
 from da3gs.poses.camera_estimate import CameraEstimate, estimate_of
-from da3gs.poses.depth_prior_pose import LEAST_MATCHES, SURPRISING, PairView, relative_pose
-from da3gs.poses.feature_database import FeatureDatabase, Pair
-from da3gs.poses.feature_matching import Features
-from da3gs.poses.two_view_geometry import Matches
+from da3gs.poses.features.database import FeatureDatabase, Pair
+from da3gs.poses.features.matching import Features
+from da3gs.poses.relative_pose.depth_prior_pose import LEAST_MATCHES, SURPRISING, PairView, relative_pose
+from da3gs.poses.relative_pose.two_view_geometry import Matches
 from da3gs.prediction import Prediction
 
 _BOUND = 0.002  # of the long side: Sampson's error of an inlier

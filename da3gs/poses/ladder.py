@@ -12,17 +12,17 @@ from da3gs._progress import Progress, silent
 from da3gs.photos import Photo
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
-from da3gs.poses.feature_database import FeatureDatabase, Pair, feature_database
-from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
-from da3gs.poses.learned_features import FeatureKind, LearnedKind, installed, learned_matcher, unmasked
-from da3gs.poses.pair_selection import MOST_EXHAUSTIVE, selected_pairs
+from da3gs.poses.features.database import FeatureDatabase, Pair, feature_database
+from da3gs.poses.features.learned import FeatureKind, LearnedKind, installed, learned_matcher, unmasked
+from da3gs.poses.features.matching import Features, mutual_matches, sift_features
+from da3gs.poses.features.pair_selection import MOST_EXHAUSTIVE, selected_pairs
+from da3gs.poses.features.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
+from da3gs.poses.relative_pose.self_calibration import focal_from_matches
+from da3gs.poses.relative_pose.two_view_geometry import Matches
 from da3gs.poses.resection import resected
-from da3gs.poses.self_calibration import focal_from_matches
 from da3gs.poses.sparse_mapping import best_mapping
 from da3gs.poses.turning import Frame, turned_on_the_spot
-from da3gs.poses.two_view_geometry import Matches
-from da3gs.poses.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.prediction import Prediction
 
 _MOST_FEATURES = 5000  # of a photo

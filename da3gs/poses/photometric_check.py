@@ -12,7 +12,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import QhullError
 
 from da3gs.poses.camera_estimate import CameraEstimate, pose_of
-from da3gs.poses.feature_database import FeatureDatabase, position_of
+from da3gs.poses.features.database import FeatureDatabase, position_of
 
 LEAST_EXCESS = 6.0
 """By how many standard deviations of the correlation that chance gives a photo has to agree with a neighbour."""

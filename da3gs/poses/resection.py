@@ -11,10 +11,10 @@ from jaxtyping import Int
 from da3gs.photos import Placement
 from da3gs.poses.bundle_adjustment import LensFreedom, bundle_adjusted
 from da3gs.poses.camera_estimate import FEWEST_INLIERS, CameraEstimate, estimate_of, pose_of
-from da3gs.poses.feature_database import FeatureDatabase, Pair, position_of
-from da3gs.poses.feature_matching import Features
+from da3gs.poses.features.database import FeatureDatabase, Pair, position_of
+from da3gs.poses.features.matching import Features
 from da3gs.poses.photometric_check import lifted_points
-from da3gs.poses.two_view_geometry import Matches, sampson_errors, skew
+from da3gs.poses.relative_pose.two_view_geometry import Matches, sampson_errors, skew
 
 _MOST_ERROR = 0.008  # of the long side: how far from its match a point on an interpolated surface may project
 _EPIPOLAR = 0.0025  # of the long side: how far from its line a match may lie under the pose that was found

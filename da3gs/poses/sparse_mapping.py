@@ -8,7 +8,7 @@ from typing import Any
 from da3gs._progress import Progress
 from da3gs.poses.bundle_adjustment import LensFreedom, bundle_adjusted
 from da3gs.poses.camera_estimate import CameraEstimate, estimate_of
-from da3gs.poses.feature_database import THREADS, FeatureDatabase
+from da3gs.poses.features.database import THREADS, FeatureDatabase
 
 LEAST_POINTS = 20
 """Fewer points carry no model."""

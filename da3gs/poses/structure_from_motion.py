@@ -17,9 +17,9 @@ from da3gs.photos import Dropped, LoadedPhotos, Placement, SparsePoints
 from da3gs.photos.picking import covering
 from da3gs.photos.reposed import reposed
 from da3gs.poses.camera_estimate import CameraEstimate
-from da3gs.poses.feature_database import Pair
+from da3gs.poses.features.database import Pair
+from da3gs.poses.features.learned import FeatureKind
 from da3gs.poses.ladder import NetworkView, estimated_cameras
-from da3gs.poses.learned_features import FeatureKind
 from da3gs.poses.turning import widest_turn
 from da3gs.poses.world_frame import Up, upright_frame
 

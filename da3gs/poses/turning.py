@@ -11,7 +11,7 @@ from jaxtyping import Float
 from da3gs.formats.cameras.lens import Lens, lens_of
 from da3gs.photos import Placement
 from da3gs.poses.camera_estimate import CameraEstimate
-from da3gs.poses.feature_database import Pair
+from da3gs.poses.features.database import Pair
 
 _NEAR = 0.002  # of the long side, at least a pixel: matches that a rotation leaves no further apart show no parallax
 _SHARE = 0.9  # of all matches that have to

@@ -15,7 +15,7 @@ from da3gs.metrics.pose import relative_pose_errors
 from da3gs.photos import load_photos
 from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
-from da3gs.poses.feature_database import feature_database
+from da3gs.poses.features.database import feature_database
 from da3gs.poses.ladder import CameraSearch
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
 from da3gs.poses.resection import resected

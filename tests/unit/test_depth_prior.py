@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from da3gs.poses.depth_prior_pose import SURPRISING, PairView, relative_pose
-from da3gs.poses.minimal_solvers import scale_poses, scale_shift_poses
-from da3gs.poses.two_view_geometry import Matches
+from da3gs.poses.relative_pose.depth_prior_pose import SURPRISING, PairView, relative_pose
+from da3gs.poses.relative_pose.minimal_solvers import scale_poses, scale_shift_poses
+from da3gs.poses.relative_pose.two_view_geometry import Matches
 
 from .two_view_scene import HEIGHT, WIDTH, MadePair, made_pair, orbit_pose
 

@@ -9,7 +9,7 @@ import pytest
 
 from da3gs.errors import InputError
 from da3gs.pipeline.settings import Settings
-from da3gs.poses.learned_features import check_installed, installed, learned_matcher, unmasked
+from da3gs.poses.features.learned import check_installed, installed, learned_matcher, unmasked
 from tests.unit.corner_scene import FOCAL, SIZE, corner_cameras, corner_depth, photographed
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from da3gs.poses.feature_matching import Features, sift_features
-from da3gs.poses.pair_selection import MOST_EXHAUSTIVE, global_descriptors, selected_pairs
+from da3gs.poses.features.matching import Features, sift_features
+from da3gs.poses.features.pair_selection import MOST_EXHAUSTIVE, global_descriptors, selected_pairs
 from tests.unit.corner_scene import corner_cameras, photographed, print_of
 
 EYES = [(-0.9, -0.2, 0.0), (-0.4, 0.0, 0.2), (0.1, -0.3, 0.1), (0.7, 0.1, 0.2)]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from da3gs.poses.self_calibration import focal_from_matches
-from da3gs.poses.two_view_geometry import (
+from da3gs.poses.relative_pose.self_calibration import focal_from_matches
+from da3gs.poses.relative_pose.two_view_geometry import (
     bearings,
     chance_of_inlier,
     fundamental_matrix,

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from da3gs.poses.two_view_geometry import Matches, rotation_matrices
+from da3gs.poses.relative_pose.two_view_geometry import Matches, rotation_matrices
 
 WIDTH, HEIGHT = 1000, 750
 

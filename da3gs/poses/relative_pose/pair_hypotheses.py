@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from da3gs.poses.robust_minimum import robust_minimum
-from da3gs.poses.two_view_geometry import (
+from da3gs.poses.relative_pose.robust_minimum import robust_minimum
+from da3gs.poses.relative_pose.two_view_geometry import (
     Matches,
     bearings,
     fundamental_matrix,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from da3gs.poses.minimal_solvers import scale_poses, scale_shift_poses
-from da3gs.poses.pair_hypotheses import (
+from da3gs.poses.relative_pose.minimal_solvers import scale_poses, scale_shift_poses
+from da3gs.poses.relative_pose.pair_hypotheses import (
     DEPTH_WEIGHT,
     LITTLE_DEPTH,
     MatchedPair,
@@ -22,7 +22,7 @@ from da3gs.poses.pair_hypotheses import (
     joined,
     optimised,
 )
-from da3gs.poses.two_view_geometry import (
+from da3gs.poses.relative_pose.two_view_geometry import (
     Matches,
     bearings,
     chance_of_inlier,

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.cluster.vq import kmeans2
 
-from da3gs.poses.feature_database import Pair, all_pairs
-from da3gs.poses.feature_matching import Features
+from da3gs.poses.features.database import Pair, all_pairs
+from da3gs.poses.features.matching import Features
 
 MOST_EXHAUSTIVE = 40
 """Photos of which every one is matched with every other."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from da3gs.poses.two_view_geometry import Matches, sampson_errors
+from da3gs.poses.relative_pose.two_view_geometry import Matches, sampson_errors
 
 _SHARES = np.exp(np.linspace(np.log(0.45), np.log(3.2), 15))  # focal lengths in long sides: 96 to 18 degrees
 _FEWEST, _MOST_PAIRS, _MOST_MATCHES = 30, 12, 400

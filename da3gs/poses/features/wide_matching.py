@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
-from da3gs.poses.feature_matching import Features, mutual_matches, sift_features
+from da3gs.poses.features.matching import Features, mutual_matches, sift_features
 
 _LONG_SIDE = 1000
 _TILTS = (2**0.5, 2.0, 2 * 2**0.5)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from da3gs._progress import Progress
 from da3gs.photos import Photo
-from da3gs.poses.feature_matching import Features
+from da3gs.poses.features.matching import Features
 
 LONG_SIDE = 1600
 """Of the working copies in pixels, at most."""

@@ -1,0 +1,1 @@
+"""Local features of photos and their matches."""

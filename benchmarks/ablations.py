@@ -26,8 +26,8 @@ from benchmarks.tables import save_table
 from da3gs.checkpoints import load_model
 from da3gs.network.model import DepthAnything3
 from da3gs.training import TrainConfig, load_config, train
-from da3gs.training.batch import Batch
-from da3gs.training.data import validation_batches
+from da3gs.training.data.batch import Batch
+from da3gs.training.data.loader import validation_batches
 from da3gs.training.run import LAST
 from da3gs.training.state import STATE, LoadedState
 from da3gs.training.validation import validate

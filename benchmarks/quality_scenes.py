@@ -47,10 +47,10 @@ from da3gs.poses.pose_alignment import similarity_between
 from da3gs.prediction import Placed
 from da3gs.rendering import render
 from da3gs.splats.from_prediction import assemble
-from da3gs.training.batch import Batch
-from da3gs.training.data import validation_batches
-from da3gs.training.losses import Truth, conditioning, scene_truth
-from da3gs.training.photometric import seen_by_context, splats_of, true_cameras_in_network_scale
+from da3gs.training.data.batch import Batch
+from da3gs.training.data.loader import validation_batches
+from da3gs.training.losses.geometric import Truth, conditioning, scene_truth
+from da3gs.training.losses.photometric import seen_by_context, splats_of, true_cameras_in_network_scale
 from da3gs.training.validation import validate
 
 CONTEXT, TARGETS = 3, 2

@@ -30,7 +30,7 @@ from da3gs.network.model import DepthAnything3
 from da3gs.procedural.cameras import FAST, PLAIN, Quality, color_map, depth_map, develop, take_shots
 from da3gs.procedural.scenes import SceneKind, make_scene
 from da3gs.procedural.textures import make_textures
-from da3gs.training.data import validation_batches
+from da3gs.training.data.loader import validation_batches
 from da3gs.training.presets import PRESETS
 from da3gs.training.validation import validate
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from da3gs.errors import InputError
 from da3gs.network.config import ModelConfig
 from da3gs.procedural.cameras import MOTION
-from da3gs.training.losses import LossWeights
+from da3gs.training.losses.geometric import LossWeights
+from da3gs.training.losses.photometric import PhotoWeights
+from da3gs.training.losses.teacher import TeacherWeights
 from da3gs.training.networks import trainable_network
-from da3gs.training.photometric import PhotoWeights
-from da3gs.training.teacher import TeacherWeights
 
 Objective = Literal["geometry", "splats", "monocular"]
 """What is learnt: depth, rays and cameras of any number of views; splats; depth and sky of single views."""

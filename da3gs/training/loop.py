@@ -20,9 +20,9 @@ from da3gs._progress import Progress, silent
 from da3gs.pipeline.memory_estimate import kept_memory
 from da3gs.training.config import TrainConfig
 from da3gs.training.config_files import load_config
-from da3gs.training.data import Batches
+from da3gs.training.data.loader import Batches
+from da3gs.training.data.pseudo_labels import Labeller
 from da3gs.training.distributed import joined, local_device
-from da3gs.training.pseudo_labels import Labeller
 from da3gs.training.run import LAST, Run, open_run, save
 from da3gs.training.run_log import Record
 from da3gs.training.step import training_step

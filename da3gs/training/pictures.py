@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from da3gs.network.model import DepthAnything3
-from da3gs.training.batch import Batch
-from da3gs.training.losses import scene_truth
-from da3gs.training.photometric import render_targets, splats_of, true_cameras_in_network_scale
+from da3gs.training.data.batch import Batch
+from da3gs.training.losses.geometric import scene_truth
+from da3gs.training.losses.photometric import render_targets, splats_of, true_cameras_in_network_scale
 
 _SCENES = 4
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from da3gs.training.config import Stage, TrainConfig
-from da3gs.training.losses import LossWeights
-from da3gs.training.photometric import PhotoWeights
-from da3gs.training.teacher import TeacherWeights
+from da3gs.training.losses.geometric import LossWeights
+from da3gs.training.losses.photometric import PhotoWeights
+from da3gs.training.losses.teacher import TeacherWeights
 
 _NANO_WEIGHTS = LossWeights(gradient_steps=(1, 4, 16, 48), gradient=0.5, world=0.5, relative=True)
 _LOW = ((126, 168, 0.6), (112, 168, 0.2), (140, 140, 0.2))

@@ -24,7 +24,7 @@ from da3gs._files import atomic_file
 from da3gs.checkpoints import checkpoint_card, load_model, save_checkpoint
 from da3gs.errors import InputError
 from da3gs.network.model import DepthAnything3
-from da3gs.training.data import validation_batches
+from da3gs.training.data.loader import validation_batches
 from da3gs.training.validation import Figures, validate
 
 SIZES = ((126, 168), (252, 336))

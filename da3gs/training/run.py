@@ -17,7 +17,7 @@ from da3gs.errors import CheckpointError, InputError
 from da3gs.network.config import ModelConfig
 from da3gs.network.model import DepthAnything3
 from da3gs.training.config import TrainConfig
-from da3gs.training.data import Batches
+from da3gs.training.data.loader import Batches
 from da3gs.training.distributed import Ranks, shard_like, shared, whole_state
 from da3gs.training.networks import same_but_for_splats
 from da3gs.training.pretrained import begin_with_backbone, frozen_parts, rate_scales

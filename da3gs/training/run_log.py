@@ -13,8 +13,8 @@ from torch import Tensor
 from da3gs._files import atomic_file
 from da3gs._optional import require
 from da3gs.procedural.scenes import checked_kinds
-from da3gs.training.batch import Batch
-from da3gs.training.data import validation_batches
+from da3gs.training.data.batch import Batch
+from da3gs.training.data.loader import validation_batches
 from da3gs.training.pictures import validation_picture
 from da3gs.training.run import Run, whole_average
 from da3gs.training.validation import validate, validate_monocular, validate_splats

@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from da3gs.cameras import Cameras
 from da3gs.errors import BackendError
 from da3gs.network.model import DepthAnything3
-from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
-from da3gs.training.losses import Truth, conditioning, scene_truth, total_loss
-from da3gs.training.matching import Probe
-from da3gs.training.photometric import splat_loss
-from da3gs.training.teacher import monocular_loss
+from da3gs.training.data.batch import Batch
+from da3gs.training.losses.geometric import Truth, conditioning, scene_truth, total_loss
+from da3gs.training.losses.matching import Probe
+from da3gs.training.losses.photometric import splat_loss
+from da3gs.training.losses.teacher import monocular_loss
 
 
 class Objective(nn.Module):

@@ -15,10 +15,10 @@ from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.metric import is_sky
 from da3gs.network.model import DepthAnything3, PoseSource
 from da3gs.rendering import render
-from da3gs.training.alignment import absolute_alignment
-from da3gs.training.batch import Batch
-from da3gs.training.losses import conditioning, scene_truth
-from da3gs.training.photometric import render_targets, seen_by_context, splats_of, true_cameras_in_network_scale
+from da3gs.training.data.batch import Batch
+from da3gs.training.losses.alignment import absolute_alignment
+from da3gs.training.losses.geometric import conditioning, scene_truth
+from da3gs.training.losses.photometric import render_targets, seen_by_context, splats_of, true_cameras_in_network_scale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

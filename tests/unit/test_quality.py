@@ -31,7 +31,7 @@ from da3gs.pipeline.memory_estimate import predicted_peak
 from da3gs.pipeline.model_loading import LoadedModel, loaded_model
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
-from da3gs.training.batch import Batch
+from da3gs.training.data.batch import Batch
 from da3gs.training.networks import trainable_network
 from da3gs.training.run_log import append
 from da3gs.training.validation import validate

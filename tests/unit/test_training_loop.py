@@ -12,7 +12,7 @@ from da3gs.checkpoints import load_model
 from da3gs.errors import BackendError, CheckpointError, InputError
 from da3gs.training import PRESETS, Stage, TrainConfig, load_config, train
 from da3gs.training.config_files import config_from_values
-from da3gs.training.data import Batches
+from da3gs.training.data.loader import Batches
 from da3gs.training.step import Objective, training_step
 from da3gs.training.validation import aligned_depth_errors
 

@@ -8,7 +8,7 @@ import torch
 from da3gs.cameras import Cameras
 from da3gs.network.camera import encode_cameras
 from da3gs.network.model import RawOutputs
-from da3gs.training.losses import (
+from da3gs.training.losses.geometric import (
     LossWeights,
     camera_loss,
     conditioning,

@@ -12,9 +12,9 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.network.model import DepthAnything3
 from da3gs.training.config_files import load_config
-from da3gs.training.data import Batches
-from da3gs.training.losses import LossWeights, Truth, scene_truth
-from da3gs.training.matching import Probe, bilinear_shares, matching_loss, motion_loss, true_matches
+from da3gs.training.data.loader import Batches
+from da3gs.training.losses.geometric import LossWeights, Truth, scene_truth
+from da3gs.training.losses.matching import Probe, bilinear_shares, matching_loss, motion_loss, true_matches
 from da3gs.training.step import Objective
 
 

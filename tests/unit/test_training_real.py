@@ -13,10 +13,10 @@ from da3gs.formats.cameras.colmap import ColmapCamera, ColmapImage, ColmapModel,
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.procedural.textures import make_textures
 from da3gs.procedural.user_textures import texture_files, with_photos
-from da3gs.training.benchmark_scenes import is_benchmark
-from da3gs.training.data import Batches
+from da3gs.training.data.benchmark_scenes import is_benchmark
+from da3gs.training.data.loader import Batches
+from da3gs.training.data.real import RealScenes, colmap_scene, drawn_views, farthest_frames, sized_photo
 from da3gs.training.presets import PRESETS
-from da3gs.training.real import RealScenes, colmap_scene, drawn_views, farthest_frames, sized_photo
 from tests.unit.pictures import posed_folder, save, textured
 from tests.unit.test_photos_dl3dv import chunk_entry
 from tests.unit.test_photos_wide import BENT, WIDE, fisheye, pinhole, turned

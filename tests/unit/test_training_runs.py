@@ -234,7 +234,7 @@ def test_a_teacher_labels_for_its_student(tmp_path):
 
 def test_accumulated_batches_make_the_mean_gradient(tmp_path):
     from da3gs.network.model import DepthAnything3
-    from da3gs.training.data import Batches
+    from da3gs.training.data.loader import Batches
 
     config = _replaced(TINY, bfloat16=False, accumulate=2)
     with Batches(config) as batches:

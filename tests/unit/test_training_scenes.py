@@ -11,7 +11,7 @@ from da3gs.procedural.scenes import checked_kinds, make_scene
 from da3gs.procedural.solids import BALL, BOX, CYLINDER, Builder, ProceduralScene, turned
 from da3gs.procedural.textures import KINDS, make_textures
 from da3gs.training import procedural_scene
-from da3gs.training.data import validation_batches
+from da3gs.training.data.loader import validation_batches
 
 
 @pytest.fixture(scope="module")

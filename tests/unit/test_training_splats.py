@@ -8,10 +8,9 @@ import torch
 from da3gs.cameras import Cameras
 from da3gs.metrics.lpips import Lpips
 from da3gs.network.model import DepthAnything3
-from da3gs.training.data import validation_batches
-from da3gs.training.losses import Truth, scene_truth
-from da3gs.training.networks import trainable_network
-from da3gs.training.photometric import (
+from da3gs.training.data.loader import validation_batches
+from da3gs.training.losses.geometric import Truth, scene_truth
+from da3gs.training.losses.photometric import (
     PhotoWeights,
     color_loss,
     perceptual_loss,
@@ -23,6 +22,7 @@ from da3gs.training.photometric import (
     structure_loss,
     true_cameras_in_network_scale,
 )
+from da3gs.training.networks import trainable_network
 from da3gs.training.presets import PRESETS
 from da3gs.training.run import freeze, parameter_groups
 from da3gs.training.step import Objective, training_step

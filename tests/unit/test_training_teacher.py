@@ -7,8 +7,8 @@ import torch
 
 from da3gs.cameras import Cameras
 from da3gs.network.raw import RawOutputs
-from da3gs.training.alignment import absolute_alignment, coarse_samples, ransac_alignment
-from da3gs.training.teacher import (
+from da3gs.training.losses.alignment import absolute_alignment, coarse_samples, ransac_alignment
+from da3gs.training.losses.teacher import (
     TeacherWeights,
     aligned_depth_loss,
     angular_error,

@@ -10,9 +10,9 @@ from da3gs.checkpoints import load_model
 from da3gs.errors import InputError
 from da3gs.network.metric import is_sky
 from da3gs.network.model import DepthAnything3
-from da3gs.training.alignment import ransac_alignment
-from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
+from da3gs.training.data.batch import Batch
+from da3gs.training.losses.alignment import ransac_alignment
 
 _FEWEST = 32  # known depths that an alignment needs
 

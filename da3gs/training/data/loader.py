@@ -38,9 +38,9 @@ from da3gs.procedural.photographic import Camera
 from da3gs.procedural.scenes import SceneKind, checked_kinds, make_scene
 from da3gs.procedural.textures import TextureBank, make_textures
 from da3gs.procedural.user_textures import texture_files, with_photos
-from da3gs.training.batch import Batch
 from da3gs.training.config import TrainConfig
-from da3gs.training.real import RealScenes
+from da3gs.training.data.batch import Batch
+from da3gs.training.data.real import RealScenes
 from da3gs.views import Views
 
 _TRAIN, _VALIDATE, _PUBLIC = 1, 2, 3  # streams of seeds that never meet

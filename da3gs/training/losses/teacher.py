@@ -17,8 +17,8 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.projection import camera_directions, pixel_centers
 from da3gs.network.metric import CANONICAL_FOCAL
 from da3gs.network.raw import RawOutputs
-from da3gs.training.alignment import absolute_alignment, coarse_samples
-from da3gs.training.losses import gradient_loss, masked_mean
+from da3gs.training.losses.alignment import absolute_alignment, coarse_samples
+from da3gs.training.losses.geometric import gradient_loss, masked_mean
 
 _FEWEST = 32  # valid pixels that a patch needs, as in MoGe
 

@@ -23,7 +23,7 @@ from da3gs._tensors import TensorRecord
 from da3gs.geometry.projection import project, unproject
 from da3gs.network.attention import Attention, Block
 from da3gs.network.backbone import Backbone
-from da3gs.training.losses import Truth, masked_mean
+from da3gs.training.losses.geometric import Truth, masked_mean
 
 _SAME_DEPTH = 0.06
 """A point is seen where the depth map agrees with its depth to this share of it."""

@@ -26,7 +26,7 @@ from da3gs.network.config import ModelConfig
 from da3gs.network.raw import RawOutputs
 from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.rendering import render
-from da3gs.training.losses import Truth, masked_mean
+from da3gs.training.losses.geometric import Truth, masked_mean
 
 _log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from da3gs.photos.candidates import Candidate, in_views, read_original
 from da3gs.photos.datasets.dl3dv import PosedScene, open_dl3dv
 from da3gs.photos.datasets.posed import colmap_photos
 from da3gs.photos.resampling.slices import seen_share
-from da3gs.training.batch import Batch
-from da3gs.training.benchmark_scenes import is_benchmark
+from da3gs.training.data.batch import Batch
+from da3gs.training.data.benchmark_scenes import is_benchmark
 
 GAP = (20, 50)
 """Frames between the first and the last of two views; three views and more stand over a longer stretch."""

@@ -1,0 +1,1 @@
+"""Training batches: procedural and real photographs, labels of a teacher."""

@@ -1,0 +1,1 @@
+"""Losses of every model that is trained."""

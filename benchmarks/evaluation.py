@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from da3gs.checkpoints import BUNDLED
-from da3gs.evaluation.compare import compare
 from da3gs.evaluation.evaluate import evaluate
-from da3gs.evaluation.statistics import mean
+from da3gs.evaluation.reports.compare import compare
+from da3gs.evaluation.reports.statistics import mean
 
 SETS = {
     "desk": ("desk", "desk/split_ctx_6v.json"),

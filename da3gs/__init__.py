@@ -38,7 +38,7 @@ _HOMES = {
     "render_path": "da3gs.pipeline.render_path",
     "check": "da3gs.pipeline.check",
     "evaluate": "da3gs.evaluation.evaluate",
-    "compare": "da3gs.evaluation.compare",
+    "compare": "da3gs.evaluation.reports.compare",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

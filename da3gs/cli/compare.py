@@ -25,7 +25,7 @@ class Compare(Command):
 
     def run(self, session: Session) -> int:
         """Compare and print."""
-        from da3gs.evaluation.compare import compare
+        from da3gs.evaluation.reports.compare import compare
 
         found = compare(self.report_a, self.report_b, across_protocols=self.across_protocols)
         session.result(found)

@@ -22,7 +22,7 @@ from da3gs.evaluation.jobs import Given, Job, run_here, run_ray, run_workers
 from da3gs.evaluation.novel_views import Scored
 from da3gs.evaluation.perceptual import FoundTrunk, find_trunk
 from da3gs.evaluation.plan import Asked, Plan, planned
-from da3gs.evaluation.report import build_report, digest, load_report, write_json, write_report
+from da3gs.evaluation.reports.report import build_report, digest, load_report, write_json, write_report
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.naming import shown
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model

@@ -79,7 +79,7 @@ def _run(job: Job, given: Given) -> Scored:
     if model is None and job.method.uses_model and given.baseline is None:
         model = _model(job.method.model, job.method)
     if job.task != "views":
-        from da3gs.evaluation.geometry import score_geometry
+        from da3gs.evaluation.geometry.tasks import score_geometry
 
         assert model is not None
         record = score_geometry(job.task, job.dataset, job.root, job.key, job.context, job.protocol, model, job.method)

@@ -10,10 +10,10 @@ from da3gs.checkpoints import BUNDLED, MODELS, ModelCard
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method
 from da3gs.evaluation.data import EvalScene, Scenes, open_scenes
+from da3gs.evaluation.geometry.published import beside_geometry
 from da3gs.evaluation.protocol import Poses, Protocol, Targets, network_size
 from da3gs.evaluation.published import beside, family_of
-from da3gs.evaluation.published_geometry import beside_geometry
-from da3gs.evaluation.report import VIEW_METRICS, digest
+from da3gs.evaluation.reports.report import VIEW_METRICS, digest
 from da3gs.evaluation.splits import Split, parse_split, rule_frames
 from da3gs.photos.naming import shown
 from da3gs.pipeline.model_loading import LoadedModel
@@ -98,7 +98,7 @@ def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
         raise InputError(f"--context is a number of views from 1 to 10000, got {asked.context}")
     card = ready.card if ready is not None else MODELS.get(asked.method.model.lower(), MODELS[BUNDLED])
     if asked.task != "views":
-        from da3gs.evaluation.geometry import planned_geometry
+        from da3gs.evaluation.geometry.tasks import planned_geometry
 
         return planned_geometry(asked, card)
     split = parse_split(asked.split, context=asked.context)

@@ -16,12 +16,12 @@ from skimage.metrics import structural_similarity
 import da3gs
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
-from da3gs.evaluation.compare import compare
 from da3gs.evaluation.data import Frame, open_scenes
 from da3gs.evaluation.evaluate import evaluate
-from da3gs.evaluation.html import report_html
 from da3gs.evaluation.novel_views import error_map
 from da3gs.evaluation.protocol import covered, network_size
+from da3gs.evaluation.reports.compare import compare
+from da3gs.evaluation.reports.html import report_html
 from da3gs.evaluation.warping import plane_depth
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity

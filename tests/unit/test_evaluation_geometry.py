@@ -14,10 +14,10 @@ from PIL import Image
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.evaluate import evaluate
-from da3gs.evaluation.geometry import drawn
-from da3gs.evaluation.geometry_data import dataset_of, open_true_scenes
-from da3gs.evaluation.geometry_files import read_mvsnet_camera, read_pfm, surface_points
-from da3gs.evaluation.robust import robust_similarity
+from da3gs.evaluation.geometry.datasets import dataset_of, open_true_scenes
+from da3gs.evaluation.geometry.files import read_mvsnet_camera, read_pfm, surface_points
+from da3gs.evaluation.geometry.robust_similarity import robust_similarity
+from da3gs.evaluation.geometry.tasks import drawn
 from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
 from da3gs.metrics.depth import depth_errors
@@ -196,7 +196,7 @@ def test_poses_of_every_layout_are_read_right(tmp_path: Path, layout: str) -> No
 def test_surfaces_of_every_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, poses: str) -> None:
     """The truth fused has precision 1; recall is the part of the true wall that is seen."""
     unit = MM if layout == "dtu" else 1.0
-    monkeypatch.setattr("da3gs.evaluation.geometry.SAMPLES", 100_000)
+    monkeypatch.setattr("da3gs.evaluation.geometry.tasks.SAMPLES", 100_000)
     root = LAYOUTS[layout](tmp_path / "data")
     report = evaluate(root, task="points", model=Knows(unit), resolution=WIDTH, poses=poses)
     assert report["counts"]["done"] == 1, report["scenes"]

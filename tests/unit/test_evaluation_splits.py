@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from da3gs.errors import InputError
+from da3gs.evaluation.geometry.published import beside_geometry
 from da3gs.evaluation.published import FAMILIES, NUMBERS, beside
-from da3gs.evaluation.published_geometry import beside_geometry
+from da3gs.evaluation.reports.statistics import confidence_interval, sign_flip_probability, student_quantile
 from da3gs.evaluation.splits import farthest_views, load_split, parse_split, rule_frames
-from da3gs.evaluation.statistics import confidence_interval, sign_flip_probability, student_quantile
 
 
 def write(path: Path, value: object) -> Path:

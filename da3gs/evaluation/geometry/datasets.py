@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 
 from da3gs.errors import InputError
 from da3gs.evaluation.data import EvalScene, Frame, open_scenes
-from da3gs.evaluation.geometry_files import (
+from da3gs.evaluation.geometry.files import (
     aligned_scans,
     image_size,
     read_matrix,

@@ -18,12 +18,12 @@ from da3gs.checkpoints import ModelCard
 from da3gs.depth.tsdf_fusion import DepthMap, fuse, sampled
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Method
-from da3gs.evaluation.geometry_data import RULES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
-from da3gs.evaluation.geometry_files import SAMPLES
+from da3gs.evaluation.geometry.datasets import RULES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
+from da3gs.evaluation.geometry.files import SAMPLES
+from da3gs.evaluation.geometry.robust_similarity import robust_similarity
 from da3gs.evaluation.plan import Asked, Plan, chosen_scenes
 from da3gs.evaluation.protocol import Picture, Protocol, camera_of, scene_input, split_pictures
-from da3gs.evaluation.report import digest
-from da3gs.evaluation.robust import robust_similarity
+from da3gs.evaluation.reports.report import digest
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.depth import Alignment, depth_errors
 from da3gs.metrics.points import point_errors, thinned_points

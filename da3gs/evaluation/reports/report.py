@@ -18,8 +18,8 @@ import torch
 from da3gs import __version__
 from da3gs._files import atomic_file
 from da3gs.errors import InputError
-from da3gs.evaluation.html import report_html
-from da3gs.evaluation.statistics import confidence_interval, mean, median
+from da3gs.evaluation.reports.html import report_html
+from da3gs.evaluation.reports.statistics import confidence_interval, mean, median
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.naming import shown
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from da3gs.errors import InputError
-from da3gs.evaluation.report import load_report
-from da3gs.evaluation.statistics import confidence_interval, mean, sign_flip_probability
+from da3gs.evaluation.reports.report import load_report
+from da3gs.evaluation.reports.statistics import confidence_interval, mean, sign_flip_probability
 from da3gs.photos.naming import shown
 
 _PROTOCOL = ("task", "split", "frames_digest", "poses", "targets", "size", "undistort", "dataset")

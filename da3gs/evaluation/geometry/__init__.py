@@ -1,0 +1,1 @@
+"""Geometry tasks of the official benchmark: poses, depth and surfaces against the truth."""

@@ -1,0 +1,1 @@
+"""Reports of evaluations: statistics, pages, comparison of two."""

@@ -10,8 +10,8 @@ from torch import nn
 from da3gs.network.attention import Block
 from da3gs.network.backbone import Backbone
 from da3gs.network.camera import CameraDecoder
-from da3gs.network.depth_ray import DepthRayHead
-from da3gs.network.depth_sky import DepthSkyHead
+from da3gs.network.heads.depth_ray import DepthRayHead
+from da3gs.network.heads.depth_sky import DepthSkyHead
 
 _RESIDUAL_SCALE = 0.1  # how much a fresh block adds to the residual stream
 

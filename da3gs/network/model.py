@@ -16,9 +16,9 @@ from da3gs.network.backbone import Backbone
 from da3gs.network.camera import CameraDecoder, CameraEncoder, decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.chunks import chunk
 from da3gs.network.config import IMAGE_MEAN, IMAGE_STD, ModelConfig, ReferenceStrategy
-from da3gs.network.depth_ray import DepthRayHead
-from da3gs.network.depth_sky import DepthSkyHead
-from da3gs.network.gaussian_head import GaussianHead
+from da3gs.network.heads.depth_ray import DepthRayHead
+from da3gs.network.heads.depth_sky import DepthSkyHead
+from da3gs.network.heads.gaussian import GaussianHead
 from da3gs.network.initialization import initialize
 from da3gs.network.metric import filled_sky, is_sky
 from da3gs.network.raw import RawOutputs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3gs.network.attention import Block
-from da3gs.network.dpt import position_code
+from da3gs.network.heads.dpt import position_code
 from da3gs.network.model import DepthAnything3, normalize_images
 
 _CODE = 0.3  # amplitude of the fresh position table, against 1 of the patches

@@ -17,7 +17,7 @@ from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity, umeyama
 from da3gs.network.camera import decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.config import PyramidConfig, SplatConfig
-from da3gs.network.dpt import position_code, position_grid, resized
+from da3gs.network.heads.dpt import position_code, position_grid, resized
 from da3gs.network.metric import far_sky, filled_sky, is_sky, metric_depth, metric_scale
 from da3gs.network.model import normalize_images
 from da3gs.network.ray_pose import cameras_from_rays, draw_sets, fit_homography, ql_decomposition

@@ -22,10 +22,6 @@ from da3gs.network import (
     attention,
     backbone,
     camera,
-    depth_ray,
-    depth_sky,
-    dpt,
-    gaussian_head,
     metric,
     model,
     nested,
@@ -35,6 +31,8 @@ from da3gs.network import (
     upstream_api,
 )
 from da3gs.network.config import BackboneConfig
+from da3gs.network.heads import depth_ray, depth_sky, dpt
+from da3gs.network.heads import gaussian as gaussian_head
 from tests.parity import functions, network
 
 Patch = pytest.MonkeyPatch

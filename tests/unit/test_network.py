@@ -16,7 +16,7 @@ from da3gs.network import DepthAnything3, ModelConfig, attention, named_config
 from da3gs.network.attention import apply_rope, rope_rotation
 from da3gs.network.camera import decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.config import BackboneConfig, HeadConfig, PyramidConfig, SplatConfig
-from da3gs.network.dpt import FusionBlock, position_code, resized
+from da3gs.network.heads.dpt import FusionBlock, position_code, resized
 from da3gs.network.initialization import initialize
 from da3gs.network.reference_view import choose_reference, reordered, restored
 from da3gs.views import Views

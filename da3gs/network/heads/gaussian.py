@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from da3gs.geometry.harmonics import C0
 from da3gs.network.config import IMAGE_MEAN, IMAGE_STD, SplatConfig
-from da3gs.network.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
+from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
 
 
 class ImageFeatures(nn.Module):

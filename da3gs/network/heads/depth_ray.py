@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3gs.network.config import HeadConfig
-from da3gs.network.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
+from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""Heads: backbone features to depth, rays, sky and splat channels."""

@@ -62,7 +62,7 @@ class View(Command):
 
     def run(self, session: Session) -> int:
         """Open, serve, until interrupted."""
-        from da3gs_viewer.address import check_address
+        from da3gs_viewer.serving.address import check_address
 
         check_address(self.host, self.port)
         if not self.inputs:
@@ -135,7 +135,7 @@ def show(
         facts: what else the one JSON object holds.
     """
     from da3gs_viewer import view
-    from da3gs_viewer.address import check_address
+    from da3gs_viewer.serving.address import check_address
 
     if port is None:
         try:

@@ -18,8 +18,8 @@ from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 from da3gs_viewer import Viewer
-from da3gs_viewer.address import check_address, is_loopback, page_url
 from da3gs_viewer.painter import client_camera
+from da3gs_viewer.serving.address import check_address, is_loopback, page_url
 from da3gs_viewer.splats import CHANCE, MAX_GROWTH, browser_splats
 from da3gs_viewer.viewpoint import Viewpoint, between, outside_viewpoint, photo_viewpoint, up_direction
 from tests.browser.wall import HEIGHT, WIDTH, wall_scene

@@ -20,11 +20,11 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.rendering import render
 from da3gs.splats.pruning import NO_LIMITS, Limits
 from da3gs_viewer import Viewer
-from da3gs_viewer.clean_panel import NEUTRAL
 from da3gs_viewer.editor import Editor
-from da3gs_viewer.export_panel import exported
 from da3gs_viewer.painter import camera_at
-from da3gs_viewer.panel import camera_link
+from da3gs_viewer.panels.clean_panel import NEUTRAL
+from da3gs_viewer.panels.export_panel import exported
+from da3gs_viewer.panels.panel import camera_link
 from da3gs_viewer.pictures import MODES, Artist, Look, eight_bits
 from tests.small_scene import small_scene
 

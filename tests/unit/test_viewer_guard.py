@@ -14,7 +14,7 @@ from websockets.typing import Origin, Subprotocol
 
 from da3gs.errors import BackendError
 from da3gs_viewer import Viewer
-from da3gs_viewer.guard import Guard, guarding
+from da3gs_viewer.serving.guard import Guard, guarding
 from da3gs_viewer.text import escaped, json_in_page, plain
 from tests.browser.wall import wall_scene
 

@@ -22,14 +22,14 @@ from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.memory_estimate import release_unused
 from da3gs.rendering import Backend
-from da3gs_viewer.address import page_url
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums
-from da3gs_viewer.guard import Guard
 from da3gs_viewer.painter import camera_at
-from da3gs_viewer.panel import Panel
+from da3gs_viewer.panels.panel import Panel
 from da3gs_viewer.pictures import Artist, Look, eight_bits
-from da3gs_viewer.server import require_viser, start_server
+from da3gs_viewer.serving.address import page_url
+from da3gs_viewer.serving.guard import Guard
+from da3gs_viewer.serving.server import require_viser, start_server
 from da3gs_viewer.splats import BrowserSplats, browser_splats
 from da3gs_viewer.viewpoint import Viewpoint, between, outside_viewpoint, photo_viewpoint, up_direction
 from da3gs_viewer.window import HARDWARE_SPLATS, Window

@@ -21,9 +21,9 @@ from da3gs._optional import require
 from da3gs.checkpoints import MODELS
 from da3gs.checkpoints.choice import resolved_model
 from da3gs.errors import InputError
-from da3gs_viewer.address import check_address, is_loopback, page_url
-from da3gs_viewer.guard import Guard, quiet_logger
 from da3gs_viewer.jobs import Job, Worker
+from da3gs_viewer.serving.address import check_address, is_loopback, page_url
+from da3gs_viewer.serving.guard import Guard, quiet_logger
 from da3gs_viewer.upload_session import PIECE, WAITING, Refused, Session, UploadLimits
 
 if TYPE_CHECKING:

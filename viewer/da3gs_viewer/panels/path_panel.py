@@ -18,10 +18,10 @@ from da3gs.errors import Da3gsError, InputError
 from da3gs.formats.cameras.camera_paths import load_camera_path, save_camera_path
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.geometry.similarity import Similarity
-from da3gs_viewer.clean_panel import notify
 from da3gs_viewer.films import SUFFIXES, FilmCancelledError, depth_array, film, screenshot
 from da3gs_viewer.flight import Flight, Key, degrees
 from da3gs_viewer.painter import camera_at
+from da3gs_viewer.panels.clean_panel import notify
 from da3gs_viewer.viewpoint import Viewpoint
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
-from da3gs_viewer.clean_panel import notify
+from da3gs_viewer.panels.clean_panel import notify
 from da3gs_viewer.pictures import Artist, Look
 
 if TYPE_CHECKING:

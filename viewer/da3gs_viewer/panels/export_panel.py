@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from da3gs.errors import Da3gsError
 from da3gs.pipeline.export import SUFFIXES, export
-from da3gs_viewer.clean_panel import notify
+from da3gs_viewer.panels.clean_panel import notify
 
 if TYPE_CHECKING:
     from da3gs_viewer.app import Viewer

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from da3gs.errors import BackendError
-from da3gs_viewer.address import is_loopback, is_wildcard
+from da3gs_viewer.serving.address import is_loopback, is_wildcard
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

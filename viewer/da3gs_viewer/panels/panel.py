@@ -6,11 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from da3gs_viewer.clean_panel import CleanPanel
-from da3gs_viewer.export_panel import ExportPanel
-from da3gs_viewer.level import LevelPanel
-from da3gs_viewer.path_panel import PathPanel
-from da3gs_viewer.photos_panel import PhotosPanel
+from da3gs_viewer.panels.clean_panel import CleanPanel
+from da3gs_viewer.panels.export_panel import ExportPanel
+from da3gs_viewer.panels.level import LevelPanel
+from da3gs_viewer.panels.path_panel import PathPanel
+from da3gs_viewer.panels.photos_panel import PhotosPanel
 
 if TYPE_CHECKING:
     from da3gs_viewer.app import Viewer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from da3gs._optional import require
 from da3gs.errors import InputError, MissingDependencyError
-from da3gs_viewer.address import check_address, is_loopback
-from da3gs_viewer.guard import Guard, guarding
+from da3gs_viewer.serving.address import check_address, is_loopback
+from da3gs_viewer.serving.guard import Guard, guarding
 
 if TYPE_CHECKING:
     import viser

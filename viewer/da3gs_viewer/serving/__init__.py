@@ -1,0 +1,1 @@
+"""Serving: the address, who may talk, and viser's server."""

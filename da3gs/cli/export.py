@@ -64,7 +64,7 @@ class Export(Command):
 
     def _mesh(self, output: str, session: Session) -> dict[str, object]:
         """Write the mesh, say how large it is."""
-        from da3gs.pipeline.mesh import check_mesh_output, mesh_of, save_mesh
+        from da3gs.exports.mesh import check_mesh_output, mesh_of, save_mesh
         from da3gs.scene import load_scene
 
         check_mesh_output(Path(output), overwrite=self.overwrite)

@@ -32,9 +32,9 @@ from da3gs.formats.registry import (
 )
 from da3gs.gaussians import Gaussians
 from da3gs.optimisation.budget import bounded, check_budget, merge, splats_in
-from da3gs.pipeline.detail_levels import coarser_levels
 from da3gs.rendering import Backend
 from da3gs.scene import Scene, load_scene
+from da3gs.splats.detail_levels import coarser_levels
 from da3gs.splats.pruning import Limits, cleaned
 
 _log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import torch
 
 from da3gs.cli import main
 from da3gs.errors import InputError
+from da3gs.exports.mesh import ColoredMesh, mesh_of, save_mesh
 from da3gs.formats.splats.glb import AXES
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.mesh import ColoredMesh, mesh_of, save_mesh
 from da3gs.scene import Scene
 from da3gs.views import Views
 from tests.unit.corner_scene import corner_cameras, corner_depth, photographed

@@ -26,8 +26,8 @@ from da3gs.formats.splats.sog import save_sog, sog_files
 from da3gs.formats.splats.streamed_sog import streamed_files
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.rotations import quaternion_to_matrix
-from da3gs.pipeline.detail_levels import coarser_levels
 from da3gs.pipeline.export import export
+from da3gs.splats.detail_levels import coarser_levels
 from tests.small_scene import small_gaussians, small_scene_folder
 
 
@@ -148,7 +148,7 @@ def test_a_folder_and_a_zip_hold_the_same(tmp_path: Path) -> None:
 def test_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("da3gs.formats.splats.streamed_sog._LEAF", 500)
     monkeypatch.setattr("da3gs.formats.splats.streamed_sog._FILE", 1200)
-    monkeypatch.setattr("da3gs.pipeline.detail_levels._FEWEST", 100)
+    monkeypatch.setattr("da3gs.splats.detail_levels._FEWEST", 100)
     splats = small_gaussians(3000, 4)
     levels = coarser_levels(splats)
     assert [len(level) for level in levels] == [750, 187]

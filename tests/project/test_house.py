@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import da3gs
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "da3gs").rglob("*.py"), *(ROOT / "viewer" / "da3gs_viewer").rglob("*.py")])
 LEAVES = sorted((ROOT / "benchmarks").rglob("*.py"))
-MOST_LINES, MOST_FUNCTION_LINES = 400, 60
+MOST_LINES, MOST_FUNCTION_LINES, MOST_MODULES = 400, 60, 20
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -96,6 +97,11 @@ def _undocumented(node: ast.stmt, inside: str) -> Iterator[tuple[int, str]]:
 
 def test_files_and_functions_are_short() -> None:
     assert [line for path in SOURCES + LEAVES for line in too_long(path)] == []
+
+
+def test_folders_are_small() -> None:
+    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in SOURCES)
+    assert {folder: count for folder, count in sizes.items() if count > MOST_MODULES} == {}
 
 
 def test_everything_public_is_documented() -> None:

@@ -48,7 +48,7 @@ def versions() -> dict[str, str | None]:
 
 def _git_commit() -> str | None:
     """The commit of the checkout that da3gs runs from, ``+`` where files differ; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
     try:

@@ -14,7 +14,11 @@ from da3gs.depth._lanes import inline
 from da3gs.rendering._jit import kernel
 
 _SAME = np.float32(0.01)  # relative difference of inverse depth at which two views mean one surface
-_AHEAD = np.float32(1.03)  # how much nearer than a surface a guess must not be
+_AHEAD = np.float32(1.03)  # how much nearer than what another view shows a guess must not be
+_ROUND, _BEFORE = (
+    np.float32(1.0),
+    np.float32(1.4),
+)  # frames round a frame in which nothing is so much nearer than all it shows
 _BETTER = np.float32(1.25)  # pixels of another view for one of this, from which on that view shows a place
 _BACK, _MOVES = np.float32(0.92), 20  # a guess that stands in the way moves back to this share, so many times at most
 KEPT, YIELDED, BARRED = 1, 2, 3
@@ -56,19 +60,25 @@ def _there(planes, k, x, y, column, row) -> float:
 
 @inline
 @typing.no_type_check
-def _stands_before(view, planes, votes, ways, u, v, w) -> bool:
-    """Whether a point would hide, from another view, a surface that is borne out."""
-    count, height, width = votes.shape
+def _stands_before(view, planes, nearest, ways, u, v, w) -> bool:
+    """Whether a point would hide from another view what that shows, or stands right before that camera.
+
+    Nearer than all that a camera sees and just outside its frame, a splat would still reach into the picture.
+    """
+    count, height, width, _ = planes.shape
     found = False
     for k in range(count):
         if k == view or found:
             continue
         a, b, c = _seen_from(ways, k, u, v, w)
-        if c > 0.0 and a >= 0.0 and b >= 0.0 and a < width and b < height:
+        if not c > np.float32(0.0):
+            continue
+        if a >= 0.0 and b >= 0.0 and a < width and b < height:
             column, row = int(a), int(b)
-            if votes[k, row, column] > 0:
-                there = _there(planes, k, a, b, column, row)
-                found = there > 0.0 and c > _AHEAD * there
+            there = _there(planes, k, a, b, column, row)
+            found = there > 0.0 and c > _AHEAD * there
+        elif a >= -_ROUND * width and b >= -_ROUND * height and a < (1 + _ROUND) * width and b < (1 + _ROUND) * height:
+            found = c > _BEFORE * nearest[k]
     return found
 
 
@@ -93,12 +103,12 @@ def _sampled(photos, k, sizes, a, b) -> tuple:
 
 @kernel
 @typing.no_type_check
-def place_rows(first, last, view, planes, votes, ways, place, moved) -> None:
+def place_rows(first, last, view, planes, votes, nearest, ways, place, moved) -> None:
     """Which pixels of some rows of a view show their place best, and where guesses may stand.
 
     A pixel that others bear out yields to another view that sees the same surface with more pixels, or with about as
-    many where that view comes first. A guess that would stand in front of a surface that is borne out moves back until
-    it does not; where it cannot, it is barred.
+    many where that view comes first. A guess that would stand in front of what another view shows, or right before its
+    camera, moves back until it does not; where it cannot, it is barred.
 
     Args:
         first: of the rows.
@@ -106,6 +116,7 @@ def place_rows(first, last, view, planes, votes, ways, place, moved) -> None:
         view: whose rows they are.
         planes: [V, h, w, 3] of all views.
         votes: uint8 [V, h, w], 0 for a guess.
+        nearest: [V] the greatest inverse depth that each view shows.
         ways: [V, 12] from this view to each: ``K' R K⁻¹`` and ``K' t`` row by row.
         place: uint8 [V, h, w], written: KEPT, YIELDED, BARRED; 0 for a guess that stays.
         moved: [V, h, w], written: what inverse depth is multiplied by.
@@ -120,7 +131,7 @@ def place_rows(first, last, view, planes, votes, ways, place, moved) -> None:
                 place[view, y, x] = BARRED
                 for step in range(_MOVES):
                     share = _BACK**step
-                    if not _stands_before(view, planes, votes, ways, u, v, w * share):
+                    if not _stands_before(view, planes, nearest, ways, u, v, w * share):
                         moved[view, y, x] = share
                         place[view, y, x] = 0
                         break

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from da3gs.cameras import Cameras
 from da3gs.depth import _surfels as _kernels
@@ -25,15 +26,19 @@ from da3gs.rendering import Backend, render
 from da3gs.rendering._jit import run_parallel, worker_count
 from da3gs.scene import Provenance
 from da3gs.splats.from_prediction import Assembled
+from da3gs.splats.opacity_fit import fitted_opacities
 from da3gs.views import Views
 
 _ROWS = 16  # of a piece of work
 _SURE, _GUESSED = 0.75, 0.8  # standard deviations in pixels: of the photo at its detail, of the grid of guesses
 _OPACITY = 0.99
+_PLACINGS = 3  # times that guesses are looked at
+_NEAR = 0.98  # quantile of inverse depth that counts as the nearest a view sees
 _UNLIKE = 0.03  # difference of grey value that counts like a coarse pixel of distance
 _MOST_CHANGE = 0.25  # of the colour range, when colours are sharpened
 _COARSEST = 0.25  # of the stereo grid's pixels: the least detail, whatever the budget
 _NEARLY = 0.96  # of the budget is filled: what is chosen by coarse pixels is not exact
+_FITTED, _FITTED_SPLATS = 0.5, 400_000  # the grid on which opacities of guesses are fitted, by that of stereo; at most
 _GUESSES, _INVENTED = 0.4, 0.1  # shares of the budget that guesses, and what no photo shows, may take
 
 
@@ -45,12 +50,12 @@ class _Part:
     pixel: Int[Tensor, "n"]
     """Which pixel of the photo, as the network saw it, each comes from."""
     edge: Float[Tensor, "n"]
+    grid: Int[Tensor, "n"]
+    """Which pixel of the grid."""
     invented: bool = False
     """No photo shows what they show."""
     target: Float[Tensor, "H W 3"] | None = None
-    """The picture that they are to show, where they are to be sharpened."""
-    at: Int[Tensor, "n"] | None = None
-    """Which of its pixels each is."""
+    """The picture on that grid that they are to show, where they are to be sharpened."""
 
 
 def surfel_views(
@@ -66,7 +71,8 @@ def surfel_views(
 
     Surfaces that are borne out get a splat a pixel of the photos, sized and turned by their plane, in the mean colour
     in which the views show them. Guesses are as coarse as stereo is; those that would hide a surface from a view that
-    sees it move back, or go. Beyond the frames surfaces are continued, blurred. All are drawn antialiased.
+    sees it move back, or go, and those that spoil other photos fade. Beyond the frames surfaces are continued, blurred.
+    All are drawn antialiased.
 
     Args:
         result: in the frame of exact cameras; only its confidence and sky are used beside them.
@@ -80,7 +86,10 @@ def surfel_views(
     cameras = result.cameras.to("cpu")
     few = round(_INVENTED * most / len(views))
     beyond = [_beyond(cameras, views, stereo, sharp[view], view, few) for view in range(len(views))]
-    guesses = [_guess(cameras, views, stereo, place, sharp[view], view, most) for view in range(len(views))]
+    opacities = _opacities(cameras, views, stereo, place, sharp, backend)
+    guesses = [
+        _guess(cameras, views, stereo, place, sharp[view], view, most, opacities[view]) for view in range(len(views))
+    ]
     room = most - sum(len(part.pixel) for part in (*guesses, *beyond))
     photos, sizes = _stacked(_sized(sharp, stereo, place, room), stereo)
     surfaces = [_surface(cameras, views, stereo, place, photos, sizes, view) for view in range(len(views))]
@@ -104,23 +113,30 @@ def _by_rows(views: int, height: int, work: Callable[[int, int, int], None]) -> 
 
 
 def placed_pixels(stereo: StereoDepth) -> tuple[UInt8[np.ndarray, "V h w"], StereoDepth]:
-    """KEPT, YIELDED, BARRED, 0 for a guess that stays; and the depth with guesses moved out of the way of surfaces."""
-    moved = np.ones(stereo.votes.shape, np.float32)
+    """KEPT, YIELDED, BARRED, 0 for a guess that stays; and the depth with guesses moved out of other views' sight.
+
+    A guess that moves may come to stand before another that moved too, so that all are looked at several times.
+    """
     place, result = np.zeros_like(stereo.votes), np.zeros_like(stereo.votes)
     count, height, _ = place.shape
     ways = [stereo.ways(view) for view in range(count)]
+    inverse = (stereo.planes[view, :h, :w, 0] for view, (h, w) in enumerate(stereo.level.sizes))
+    nearest = np.array([np.quantile(values, _NEAR) for values in inverse], np.float32)
+    planes, moved = stereo.planes, np.ones(stereo.votes.shape, np.float32)
 
     def put(view: int, first: int, last: int) -> None:
         """Who shows these rows' places."""
-        _kernels.place_rows(first, last, view, stereo.planes, stereo.votes, ways[view], place, moved)
+        _kernels.place_rows(first, last, view, planes, stereo.votes, nearest, ways[view], place, moved)
 
     def restore(view: int, first: int, last: int) -> None:
         """Who shows them after all."""
-        _kernels.restore_rows(first, last, view, stereo.planes, stereo.votes, ways[view], place, result[view])
+        _kernels.restore_rows(first, last, view, planes, stereo.votes, ways[view], place, result[view])
 
-    _by_rows(count, height, put)
+    for _ in range(_PLACINGS):
+        _by_rows(count, height, put)
+        planes = planes * moved[..., None]
     _by_rows(count, height, restore)
-    return result, dataclasses.replace(stereo, planes=stereo.planes * moved[..., None])
+    return result, dataclasses.replace(stereo, planes=planes)
 
 
 def _sized(
@@ -194,7 +210,7 @@ def _surface(
     keep = (place[view, :h, :w].reshape(-1)[chosen] == _kernels.KEPT) & (inverse > 0)
     target = torch.from_numpy(colors)
     part = _part(cameras, views, view, inverse, target, keep, _SURE)
-    return dataclasses.replace(part, target=target, at=torch.from_numpy(np.flatnonzero(keep)))
+    return dataclasses.replace(part, target=target)
 
 
 def _guess(
@@ -205,17 +221,64 @@ def _guess(
     photo: Sharp,
     view: int,
     most: int,
+    opacities: Float[Tensor, "_ _"],
 ) -> _Part:
     """What no view bears out, a splat a pixel of the stereo grid, or of a coarser one where these would be too many."""
-    h, w = stereo.level.sizes[view]
     coarser = min(1.0, _GUESSES * most / max(int((place == 0).sum()), 1)) ** 0.5
+    part, color = _gridded(cameras, views, stereo, place[view] == 0, photo, view, coarser)
+    own = functional.interpolate(opacities[None, None], color.shape[:2], mode="nearest-exact").flatten()[part.grid]
+    return dataclasses.replace(part, gaussians=dataclasses.replace(part.gaussians, opacities=own))
+
+
+def _gridded(
+    cameras: Cameras,
+    views: Views,
+    stereo: StereoDepth,
+    wanted: Bool[np.ndarray, "h w"],
+    photo: Sharp,
+    view: int,
+    coarser: float,
+) -> tuple[_Part, Float[Tensor, "H W 3"]]:
+    """Splats of the wanted pixels of a grid that is so much coarser than that of stereo; and the photo on it."""
+    h, w = stereo.level.sizes[view]
     rows, columns = max(2, round(h * coarser)), max(2, round(w * coarser))
     j = ((np.arange(rows) + 0.5) * h / rows).astype(int)[:, None]
     i = ((np.arange(columns) + 0.5) * w / columns).astype(int)[None]
     inverse = np.ascontiguousarray(stereo.planes[view, j, i, 0])
-    keep = (place[view, j, i] == 0) & (inverse > 0)
+    keep = wanted[j, i] & (inverse > 0)
     color = torch.from_numpy(_smaller(photo.image, rows, columns).astype(np.float32) / np.float32(255))
-    return _part(cameras, views, view, inverse, color, keep, _GUESSED)
+    return _part(cameras, views, view, inverse, color, keep, _GUESSED), color
+
+
+def _opacities(
+    cameras: Cameras,
+    views: Views,
+    stereo: StereoDepth,
+    place: UInt8[np.ndarray, "V h w"],
+    sharp: Sequence[Sharp],
+    backend: Backend,
+) -> list[Float[Tensor, "_ _"]]:
+    """Opacities of each view's guesses on a coarse grid, such that they spoil no other photo."""
+    coarser = min(_FITTED, (_FITTED_SPLATS / place.size) ** 0.5)
+    parts, photos, masks, at = [], [], [], []
+    for view, photo in enumerate(sharp):
+        for kind in (0, _kernels.KEPT):
+            part, color = _gridded(cameras, views, stereo, place[view] == kind, photo, view, coarser)
+            parts.append(part)
+        photos.append(color)
+        at.append(_camera(cameras, views, view, (color.shape[0], color.shape[1]))[0])
+        h, w = views.sizes[view]
+        mask = None if views.masks is None else views.masks[view : view + 1, None, :h, :w].float()
+        masks.append(
+            None if mask is None else functional.interpolate(mask, color.shape[:2], mode="nearest-exact")[0, 0] > 0
+        )
+    free = torch.cat([torch.full((len(part.pixel),), not row % 2) for row, part in enumerate(parts)])
+    whole = Gaussians.concatenated([part.gaussians for part in parts])
+    found = fitted_opacities(whole, free, at, photos, masks, backend=backend).split([len(p.pixel) for p in parts])
+    maps = [torch.full(photo.shape[:2], _OPACITY) for photo in photos]
+    for view, picture in enumerate(maps):
+        picture.view(-1)[parts[2 * view].grid] = found[2 * view]
+    return maps
 
 
 def _part(
@@ -238,7 +301,7 @@ def _part(
     row, column = at // size[1], at % size[1]
     h, w = views.sizes[view]
     pixel = (row * h // size[0]) * w + column * w // size[1]
-    return _Part(gaussians=splats, pixel=pixel, edge=depth_flyers(depth)[0].flatten()[at])
+    return _Part(gaussians=splats, pixel=pixel, edge=depth_flyers(depth)[0].flatten()[at], grid=at)
 
 
 def _beyond(cameras: Cameras, views: Views, stereo: StereoDepth, photo: Sharp, view: int, most: int) -> _Part:
@@ -251,7 +314,9 @@ def _beyond(cameras: Cameras, views: Views, stereo: StereoDepth, photo: Sharp, v
         splats, place = splats.masked(torch.arange(0)), place[:0]
     pixel = (place[:, 0] * h // rows) * w + place[:, 1] * w // columns
     edge = torch.zeros(len(pixel))
-    return _Part(gaussians=dataclasses.replace(splats, antialiased=True), pixel=pixel, edge=edge, invented=True)
+    return _Part(
+        gaussians=dataclasses.replace(splats, antialiased=True), pixel=pixel, edge=edge, grid=pixel, invented=True
+    )
 
 
 def _sharpened(
@@ -262,10 +327,9 @@ def _sharpened(
     changed = []
     for view, part in enumerate(surfaces):
         assert part.target is not None
-        assert part.at is not None
         size = (part.target.shape[0], part.target.shape[1])
         picture = render(whole, _camera(cameras, views, view, size)[0], backend=backend).color
-        error = (part.target - picture).clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3)[part.at] / C0
+        error = (part.target - picture).clamp(-_MOST_CHANGE, _MOST_CHANGE).reshape(-1, 1, 3)[part.grid] / C0
         splats = dataclasses.replace(part.gaussians, harmonics=part.gaussians.harmonics + error)
         changed.append(dataclasses.replace(part, gaussians=splats, target=None))
     return changed

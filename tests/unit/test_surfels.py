@@ -105,6 +105,15 @@ def test_guesses_that_would_hide_a_surface_move_behind_it() -> None:
     assert shown(surfels(depth, held).gaussians, 2) < 30
 
 
+def test_a_guess_does_not_hide_what_another_photo_shows_though_that_is_a_guess_too() -> None:
+    depth, votes = TRUE.clone(), np.zeros_like(SURE)
+    right = surfels(depth, votes).gaussians
+    depth[0, 30:50, 40:70] /= 1.5
+    found = surfels(depth, votes).gaussians
+    for view in (1, 2, 3, 4):
+        assert shown(found, view) > shown(right, view) - 0.5
+
+
 def test_detail_goes_down_with_the_budget() -> None:
     whole, fewer = (surfels(TRUE, SURE, most).provenance for most in (1_000_000, 6_000))
     assert len(fewer.view) < 6_300 < len(whole.view)

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import colmap_files, load_colmap
-from da3gs.formats.cameras.colmap_model import ColmapCamera, ColmapModel
+from da3gs.formats.cameras.colmap import ColmapCamera, ColmapModel, colmap_files, load_colmap
 from da3gs.formats.cameras.lens import Lens
 from da3gs.formats.cameras.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse
@@ -130,8 +129,8 @@ def colmap_photos(folder: Path, model_folder: Path) -> Collection:
     images = sorted(model.images, key=lambda i: natural_key(i.name))
     scene = scene_of(folder.resolve(), model_folder.resolve())
     files = Files(scene)
-    lenses = _lenses(model)  # which refuses sizes that make no sense, before they are compared
     place = _picture_place(scene, model_folder.resolve(), model, files)
+    lenses = _lenses(model)
     names = unique_stems(portable(i.name) for i in images)
     candidates, dropped = [], []
     for index, image in enumerate(images):

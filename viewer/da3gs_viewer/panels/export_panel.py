@@ -6,12 +6,14 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from da3gs.errors import Da3gsError
 from da3gs.pipeline.export import SUFFIXES, export
 from da3gs_viewer.panels.clean_panel import notify
-from da3gs_viewer.stage import Stage
+
+if TYPE_CHECKING:
+    from da3gs_viewer.app import Viewer
 
 SCENE = "scene folder (.zip)"
 FRAMES = ("opencv", "opengl", "supersplat")
@@ -20,11 +22,11 @@ FRAMES = ("opencv", "opengl", "supersplat")
 class ExportPanel:
     """Choose a kind of file and get it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         """Add the controls."""
-        self._stage, gui = stage, stage.server.gui
+        self._viewer, gui = viewer, viewer.server.gui
         kinds = [suffix for suffix in SUFFIXES if suffix.startswith(".")]
-        if stage.editor.scene is not None:
+        if viewer.editor.scene is not None:
             kinds.append(SCENE)
         with gui.add_folder("Export", expand_by_default=False):
             self._said = gui.add_markdown("")
@@ -36,7 +38,7 @@ class ExportPanel:
 
     def refresh(self) -> None:
         """Say how much would be written."""
-        self._said.content = f"{self._stage.counts()}, as cleaned"
+        self._said.content = f"{self._viewer.counts()}, as cleaned"
 
     def _download(self, client: Any) -> None:
         if client is None:
@@ -44,7 +46,7 @@ class ExportPanel:
         self.button.disabled = True
         card = client.add_notification("Export", "Writing ...", loading=True, with_close_button=False)
         try:
-            name, content = exported(self._stage, self.kind.value, self.frame.value)
+            name, content = exported(self._viewer, self.kind.value, self.frame.value)
             client.send_file_download(name, content, save_immediately=True)
         except Da3gsError as error:
             notify(client, "Cannot export", str(error))
@@ -53,13 +55,13 @@ class ExportPanel:
             self.button.disabled = False
 
 
-def exported(stage: Stage, kind: str, frame: Any = "opencv") -> tuple[str, bytes]:
+def exported(viewer: Viewer, kind: str, frame: Any = "opencv") -> tuple[str, bytes]:
     """What is on show as a file: its name and content.
 
     Raises:
         Da3gsError: it cannot be written like this.
     """
-    editor, name = stage.editor, safe_name(stage)
+    editor, name = viewer.editor, safe_name(viewer)
     with tempfile.TemporaryDirectory(prefix="da3gs-export-") as folder:
         if kind == SCENE:
             target = Path(folder) / f"{name}.scene"
@@ -74,7 +76,7 @@ def exported(stage: Stage, kind: str, frame: Any = "opencv") -> tuple[str, bytes
         return file.name, file.read_bytes()
 
 
-def safe_name(stage: Stage) -> str:
+def safe_name(viewer: Viewer) -> str:
     """What to call files of this scene: of letters and digits only."""
-    first = stage.names[0] if stage.names else "splats"
+    first = viewer.names[0] if viewer.names else "splats"
     return re.sub(r"[^0-9A-Za-z_-]+", "-", first).strip("-")[:40] or "scene"

@@ -4,7 +4,7 @@
 
 Every program of ``make test-readers`` opens a file of every format that it knows: its numbers are compared splat by
 splat, or its picture of an unsymmetric scene from a fixed camera with ours. ``--costs`` names a table of
-``python -m benchmarks.formats`` in ``results`` that says what each format loses.
+``python -m benchmarks.formats`` in ``results`` that says what each format loses; without it the earlier figures stay.
 """
 
 from __future__ import annotations
@@ -152,6 +152,18 @@ def _order(program: str) -> int:
     return len(names) + (program in {other for _, other in NOT_RUN})
 
 
+def losses(table: str, earlier: list[dict[str, Any]]) -> dict[str, str]:
+    """What each format loses, by a table of ``benchmarks.formats``; what the earlier rows say where none is named."""
+    if not table:
+        return {line["format"]: line["the format itself"] for line in earlier if line.get("the format itself")}
+    rows = json.loads((RESULTS / f"{table}.json").read_text())["rows"]
+    return {
+        cost["format"]: f"{cost['ours: dB']} dB, {cost['ours: bytes a splat']} bytes"
+        for cost in rows
+        if cost.get("ours: dB") is not None
+    }
+
+
 def main() -> None:
     """Open, compare, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,10 +172,6 @@ def main() -> None:
     parser.add_argument("--save", default="")
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))
-    costs = {}
-    if options.costs:
-        table = json.loads((RESULTS / f"{options.costs}.json").read_text())
-        costs = {cost["format"]: cost for cost in table["rows"]}
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -180,9 +188,9 @@ def main() -> None:
         done = {(line["format"], line["program"]) for line in rows}
         rows += [line for line in kept if (line["format"], line["program"]) not in done]
         rows.sort(key=lambda line: _order(line["program"]))
+        costs = losses(options.costs, kept)
         for line in rows:
-            cost = costs.get("sog" if line["format"] == "meta.json" else line["format"])
-            line["the format itself"] = f"{cost['ours: dB']} dB, {cost['ours: bytes a splat']} bytes" if cost else None
+            line["the format itself"] = costs.get("sog" if line["format"] == "meta.json" else line["format"])
         remarks = [
             "upright: y is up in the program's world. On its head: y is down there, as it is with every .ply; a user "
             "turns it. As the .ply: the program keeps the axes. The format itself: PSNR of its renders, bytes a splat."

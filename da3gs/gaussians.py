@@ -48,7 +48,8 @@ class Gaussians(TensorRecord):
         """Which splats have finite numbers only; the others are drawn, written and counted by no command."""
         good = self.opacities.isfinite()
         for field in (self.means, self.scales, self.quaternions, self.harmonics.flatten(-2)):
-            good = good & field.isfinite().all(-1)
+            if not bool(field.sum().isfinite()):  # ten times as fast as to look at each number
+                good = good & field.isfinite().all(-1)
         return good
 
     def masked(self, keep: Bool[Tensor, "N"] | Int[Tensor, "M"]) -> Gaussians:

@@ -19,7 +19,7 @@ FINEST = 1e-3
 
 _STEP = 2.0**-23
 _AWAY = 8.0  # times the extent: nearer ones gain nothing by an offset
-_SAMPLES = 1_000_000
+_SAMPLES = 100_000
 
 
 def median_splat(gaussians: Gaussians) -> float:

@@ -56,7 +56,9 @@ class DecodedSplats:
     ) -> DecodedSplats:
         """A record of arrays of any type; left-handed axes are mirrored in x."""
         fields = {"means": means, "scales": scales, "quaternions": quaternions, "opacities": opacities}
-        arrays = {name: np.array(field, np.float32) for name, field in {**fields, "harmonics": harmonics}.items()}
+        arrays = {
+            name: np.require(field, np.float32, "W") for name, field in {**fields, "harmonics": harmonics}.items()
+        }
         if left_handed(axes):
             axes = ("R" if axes[0] == "L" else "L") + axes[1:]
             arrays["means"] = arrays["means"] * np.array([-1, 1, 1], np.float32)

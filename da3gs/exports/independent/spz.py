@@ -80,17 +80,18 @@ def _letters(number: int) -> str:
 
 def _decoded(fields: list[np.ndarray], version: int, bits: int, kind: str, axes: str, reason: str) -> DecodedSplats:
     count = len(fields[0])
-    octets = [field.astype(np.int64) for field in fields]
+    octets = [field.astype(np.int64) for field in fields[:5]]
     if version == 1:
         means = fields[0].copy().view("<f2").astype(np.float64)
     else:
         fixed = octets[0].reshape(count, 3, 3) @ np.array([1, 256, 65536])
         means = np.where(fixed >= 2**23, fixed - 2**24, fixed) / 2.0**bits
-    stored = octets[5].shape[1] // 3
+    stored = fields[5].shape[1] // 3
     bands = min(15, stored)
-    harmonics = np.zeros((count, bands + 1, 3))
+    harmonics = np.zeros((count, bands + 1, 3), np.float32)
     harmonics[:, 0] = (octets[2] / 255 - 0.5) / 0.15
-    harmonics[:, 1:] = (octets[5].reshape(count, stored, 3)[:, :bands] - 128) / 128
+    steps = (np.arange(256, dtype=np.float32) - 128) / 128
+    harmonics[:, 1:] = steps[fields[5].reshape(count, stored, 3)[:, :bands]]
     return DecodedSplats.of(
         kind,
         harmonics,

@@ -23,7 +23,7 @@ def finite_arrays(gaussians: Gaussians, name: str) -> dict[str, np.ndarray]:
     arrays = {
         "means": part.means.numpy(),
         "scales": part.scales.numpy(),
-        "quaternions": unit_quaternions(part.quaternions).numpy(),
+        "quaternions": unit_quaternions(part.quaternions.numpy()),
         "opacities": part.opacities.numpy(),
         "harmonics": part.harmonics.numpy(),
     }

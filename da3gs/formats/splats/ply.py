@@ -14,7 +14,6 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch import Tensor
 
 from da3gs._files import atomic_file, open_regular
 from da3gs.errors import InputError
@@ -234,24 +233,33 @@ def _rows(gaussians: Gaussians) -> Iterator[np.ndarray]:
     """Blocks of finished rows, float32; the buffer is used again, so write each before asking for the next."""
     count, bands = len(gaussians), gaussians.harmonics.shape[-2]
     width = 14 + 3 * bands
-    buffer = torch.zeros(min(count, _ROWS), width)
+    buffer = np.zeros((min(count, _ROWS), width), np.float32)
     for start in range(0, count, _ROWS):
         part = gaussians.map(lambda t, a=start: t[a : a + _ROWS].to("cpu", torch.float32))  # type: ignore[misc]
         block = buffer[: len(part)]
+        harmonics = part.harmonics.numpy()
         block[:, 0:3] = part.means
-        block[:, 6 : 6 + 3] = part.harmonics[:, 0]
-        block[:, 9 : 6 + 3 * bands].unflatten(1, (3, bands - 1)).copy_(part.harmonics[:, 1:].transpose(1, 2))
+        block[:, 6 : 6 + 3] = harmonics[:, 0]
+        for color, columns in enumerate(_rest_columns(9, bands)):
+            block[:, columns] = harmonics[:, 1:, color]
         block[:, width - 8] = torch.logit(part.opacities, eps=OPACITY_MARGIN)
-        block[:, width - 7 : width - 4] = part.scales.clamp(min=1e-38).log()
-        block[:, width - 4 :] = unit_quaternions(part.quaternions)
-        yield block.numpy()
+        block[:, width - 7 : width - 4] = np.log(np.maximum(part.scales.numpy(), np.float32(1e-38)))
+        block[:, width - 4 :] = unit_quaternions(part.quaternions.numpy())
+        yield block
 
 
-def unit_quaternions(quaternions: Float32[Tensor, "N 4"]) -> Float32[Tensor, "N 4"]:
+def _rest_columns(first: int, bands: int) -> list[slice]:
+    """Where the harmonics of red, green and blue lie in a row, the constant ones aside."""
+    return [slice(first + c * (bands - 1), first + (c + 1) * (bands - 1)) for c in range(3)]
+
+
+def unit_quaternions(quaternions: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 4"]:
     """Quaternions of length 1; one of length 0 becomes the identity."""
-    length = quaternions.norm(dim=-1, keepdim=True)
-    identity = quaternions.new_tensor([1.0, 0.0, 0.0, 0.0])
-    return torch.where(length == 0, identity, quaternions / torch.where(length == 0, 1, length))
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt(np.einsum("ij,ij->i", quaternions, quaternions))[:, None]
+        unit: np.ndarray = quaternions / np.where(length == 0, np.float32(1), length)
+    unit[length[:, 0] == 0] = (1, 0, 0, 0)
+    return unit
 
 
 def _splat_element(header: PlyHeader, name: str) -> PlyElement:
@@ -348,18 +356,21 @@ def _gathered(blocks: Iterator[np.ndarray], count: int, bands: int) -> Gaussians
         opacities=torch.empty(count),
         harmonics=torch.empty(count, bands, 3),
     )
+    # numpy in place of torch, which gives every little block to threads
+    means, scales, harmonics = result.means.numpy(), result.scales.numpy(), result.harmonics.numpy()
+    quaternions = result.quaternions.numpy()
     start = 0
     for rows in blocks:
-        block = torch.from_numpy(rows)
-        window = slice(start, start + len(block))
-        part = result.map(lambda t, at=window: t[at])  # type: ignore[misc]
-        part.means.copy_(block[:, 0:3])
-        part.harmonics[:, 0] = block[:, 3:6]
-        part.harmonics[:, 1:] = block[:, 6 : 3 + 3 * bands].unflatten(1, (3, bands - 1)).transpose(1, 2)
-        torch.sigmoid(block[:, -8], out=part.opacities)
-        torch.exp(block[:, -7:-4], out=part.scales)
-        part.quaternions.copy_(unit_quaternions(block[:, -4:]))
-        start += len(block)
+        window = slice(start, start + len(rows))
+        means[window] = rows[:, 0:3]
+        harmonics[window, 0] = rows[:, 3:6]
+        for color, columns in enumerate(_rest_columns(6, bands)):
+            harmonics[window, 1:, color] = rows[:, columns]
+        torch.sigmoid(torch.from_numpy(rows[:, -8]), out=result.opacities[window])
+        with np.errstate(over="ignore"):
+            np.exp(rows[:, -7:-4], out=scales[window])
+        quaternions[window] = unit_quaternions(rows[:, -4:])
+        start += len(rows)
     return result
 
 

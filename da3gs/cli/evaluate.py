@@ -36,7 +36,8 @@ class Evaluate(Command):
     """In place of the model's splats: nearest, constant-depth, depth-warp, splats:DIR (splat files by anyone, NAME.ply
     in the data set's world), renders:DIR (pictures by anyone, NAME/render_00012.png)."""
     poses: Literal["auto", "given", "predicted"] = "auto"
-    """Whether the context cameras are given to the model; auto: where the data have them."""
+    """Whether the context cameras are given to the model; auto: where the data have them, or where they can be found in
+    the photos of a single scene without poses."""
     align_targets: Switch = False
     """Move each target camera until it fits the target photo, as pose-free papers do; a column of its own."""
     scenes: Annotated[Optional[str], option("NAME,...", hint="(default: all)")] = None

@@ -17,7 +17,7 @@ from da3gs.photos.candidates import Candidate, Collection, read_original
 from da3gs.photos.datasets.dl3dv import PosedScenes, open_dl3dv
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
-from da3gs.photos.records import Unreadable
+from da3gs.photos.records import Placement, Unreadable
 
 _MANY = 10_000
 _DEEPEST = 3
@@ -47,10 +47,19 @@ class EvalScene:
     """Given poses with exact rotations, float64, OpenCV axes; None where the input has none."""
     read: Callable[[int, bool], Frame]
     """Reads a frame; the second argument says whether lens distortion is undone."""
+    placements: Mapping[int, Placement] | None = None
+    """How the cameras of the frames that have one were found; None where they were given, or nobody looked."""
+    one_spot: bool = False
+    """Whether found cameras all stand in one place, so that nothing tells depth."""
 
     def __len__(self) -> int:
         """How many frames, those with a missing photo among them."""
         return len(self.names)
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        """Positions of the frames that a rule may choose from: those with cameras, where cameras were looked for."""
+        return tuple(range(len(self))) if self.placements is None else tuple(sorted(self.placements))
 
 
 class Scenes(Mapping[str, EvalScene]):

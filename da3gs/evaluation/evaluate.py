@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.load import weights_of
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method, parse_baseline
+from da3gs.evaluation.found_cameras import with_found_cameras
 from da3gs.evaluation.jobs import Given, Job, run_here, run_ray, run_workers
 from da3gs.evaluation.novel_views import Scored
 from da3gs.evaluation.perceptual import FoundTrunk, find_trunk
@@ -72,7 +74,8 @@ def evaluate(
         split: a split file, ``da3-12`` or ``every:K``.
         model: a name or ``auto``, a file, a folder in the official layout, or a loaded model (then one worker).
         baseline: something else than the model's splats: a name (see ``--baseline``) or an object with ``fit``.
-        poses: whether the method gets the context cameras.
+        poses: whether the method gets the context cameras; ``auto``: where there are any; where a single scene has none
+            they are looked for in its photos, of context and target frames together.
         align_targets: move target cameras until they fit the target photos; a column of its own.
         scenes: names with commas between; all by default.
         context: how many context views, where the split leaves a choice.
@@ -102,7 +105,11 @@ def evaluate(
     )  # fmt: skip
     known = isinstance(model, str | Path) and (_is_name(name) or not method.uses_model)
     flags = method.settings()
-    plan = planned(asked, ready := None if known else loaded_model(model, flags))
+    ready = None if known else loaded_model(model, flags)
+    search = dataclasses.replace(flags, resolution=resolution or "auto")
+    finding = functools.partial(with_found_cameras, root=asked.root, settings=search, progress=progress)
+    with limited_threads(threads):
+        plan = planned(asked, ready, lambda scene: finding(scene, model=ready or loaded_model(name, flags)))
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
     digest = _fingerprint(name) if method.uses_model and own is None else None
     said = {"model_sha256": digest, "lpips": None if trunk is None else trunk.name, "save_images": save_images}
@@ -114,9 +121,10 @@ def evaluate(
         ready = loaded_model(name, flags)
     if folder is not None:
         _begin(folder, settings, plan)
-    given = Given(model=None if workers > 1 or address is not None else ready, baseline=own)
+    here = plan.searched is not None or (workers == 1 and address is None)
+    given = Given(model=ready if here else None, baseline=own, scene=plan.searched)
     del ready  # each worker loads its own; this one was to see that it can be loaded
-    results = _running(jobs, given, workers, address, threads)
+    results = _here(jobs, given, threads) if here else _elsewhere(jobs, workers, address, threads)
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
 
 
@@ -158,16 +166,19 @@ def _in_full(path: str) -> str:
     return str(Path(path).resolve()) if Path(path).exists() else path
 
 
-def _running(jobs: list[Job], given: Given, workers: int, address: str | None, threads: int | None) -> Iterator[Scored]:
-    """The jobs where they were asked to run."""
+def _here(jobs: list[Job], given: Given, threads: int | None) -> Iterator[Scored]:
+    """The jobs in this process, one after the other."""
+    with limited_threads(threads):
+        yield from run_here(jobs, given)
+
+
+def _elsewhere(jobs: list[Job], workers: int, address: str | None, threads: int | None) -> Iterator[Scored]:
+    """The jobs in processes of their own, where they were asked to run."""
     each = threads or max(1, (os.cpu_count() or 1) // workers)
     if address is not None:
         yield from run_ray(jobs, address, threads=each)
-    elif workers > 1 and len(jobs) > 0:
+    elif jobs:
         yield from run_workers(jobs, min(workers, len(jobs)), threads=each)
-    else:
-        with limited_threads(threads):
-            yield from run_here(jobs, given)
 
 
 def _collected(

@@ -18,7 +18,7 @@ from typing import IO, Any
 from da3gs._optional import require
 from da3gs.errors import BackendError, Da3gsError
 from da3gs.evaluation.baselines import Baseline, Method, baseline_of
-from da3gs.evaluation.data import Scenes, open_scenes
+from da3gs.evaluation.data import EvalScene, Scenes, open_scenes
 from da3gs.evaluation.novel_views import Scored, score_views
 from da3gs.evaluation.perceptual import load_lpips
 from da3gs.evaluation.protocol import Protocol, split_pictures
@@ -54,6 +54,8 @@ class Given:
 
     model: LoadedModel | None = None
     baseline: Baseline | None = None
+    scene: EvalScene | None = None
+    """With cameras that the root does not hold."""
 
 
 def run_job(job: Job, given: Given | None = None) -> Scored:
@@ -84,7 +86,8 @@ def _run(job: Job, given: Given) -> Scored:
         assert model is not None
         record = score_geometry(job.task, job.dataset, job.root, job.key, job.context, job.protocol, model, job.method)
         return Scored(record=record, images={})
-    pictures = split_pictures(_scenes(job.root, job.protocol.size)[job.key], job.context, job.target, job.protocol)
+    scene = given.scene or _scenes(job.root, job.protocol.size)[job.key]
+    pictures = split_pictures(scene, job.context, job.target, job.protocol)
     return score_views(
         job.key,
         pictures,

@@ -75,7 +75,8 @@ def score_views(
     """
     context, targets = list(pictures.context), list(pictures.target)
     names = tuple(picture.name for picture in targets)
-    scene = scene_input(key, context, protocol, poses=protocol.poses == "given", targets=names)
+    given = protocol.poses == "given"
+    scene = scene_input(key, context, protocol, poses=given, targets=names, one_spot=pictures.one_spot)
     fitted, fit_seconds = timed_fit(baseline, scene)
     cameras = _target_cameras(scene, targets, fitted, protocol, method, model)
     seen_before = {picture.index for picture in context}
@@ -94,6 +95,7 @@ def score_views(
         "context": [picture.index for picture in context],
         "smallest_photo": list(min(picture.stored for picture in (*context, *targets))),
         "dropped": list(pictures.dropped),
+        "cameras": _found_cameras([*context, *targets]),
         "splats": fitted.splats,
         "megabytes": fitted.megabytes,
         "seconds": {"fit": round(fit_seconds, 3), "render": round(sum(view.seconds for view in views), 3)},
@@ -110,6 +112,16 @@ def score_views(
             images[f"render_{number:05d}.png"] = encoded(view.render.numpy(), "PNG")
             images[f"target_{number:05d}.png"] = encoded(view.picture.tensor.numpy(), "PNG")
     return Scored(record=record, images=images)
+
+
+def _found_cameras(pictures: list[Picture]) -> list[dict[str, Any]] | None:
+    """How the camera of each photo was found; None where cameras were given or predicted."""
+    rows = {
+        p.index: {"index": p.index, "name": p.name, **dataclasses.asdict(p.placement)}
+        for p in pictures
+        if p.placement is not None
+    }
+    return [rows[index] for index in sorted(rows)] or None
 
 
 def means(rows: list[dict[str, float | None]]) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,8 @@ class Plan:
     """Layout of a geometry data set."""
     metrics: tuple[str, ...] = VIEW_METRICS
     """What is measured."""
+    searched: EvalScene | None = None
+    """The scene of an input without poses, with the cameras that were found in its photos."""
 
     def published(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What others have printed on these data, held against what was done."""
@@ -84,8 +87,13 @@ class Plan:
         )
 
 
-def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
+def planned(asked: Asked, ready: LoadedModel | None, find_cameras: Callable[[EvalScene], EvalScene | None]) -> Plan:
     """The plan.
+
+    Args:
+        asked: what the caller wants.
+        ready: the model, where it is loaded already.
+        find_cameras: the one scene of an input without poses, with cameras found in its photos, or None.
 
     Raises:
         InputError: the data, the split and the wishes do not go together; the message says why.
@@ -104,8 +112,15 @@ def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
     split = parse_split(asked.split, context=asked.context)
     found = open_scenes(asked.root)
     opened = {key: found[key] for key in _wanted(asked.scenes, split, found)}
+    searched: EvalScene | None = None
+    if asked.poses == "auto" and len(found) == 1 and (only := next(iter(opened.values()))).cam_to_world is None:
+        searched = find_cameras(only)
+    if searched is not None:
+        opened = {searched.key: searched}
     posed = [scene.cam_to_world is not None for scene in opened.values()]
     poses, targets = _columns(asked, all(posed))
+    if searched is not None and targets == "given":
+        targets = "found"
     frames = {key: _frames(split, scene, key, card) for key, scene in opened.items()}
     fingerprint = "da3-12" if split.format == "da3-12" else split.digest[:16]
     family = family_of(fingerprint)
@@ -124,6 +139,7 @@ def planned(asked: Asked, ready: LoadedModel | None) -> Plan:
         settings=_settings(asked, split, frames, protocol, card, found.title),
         rules=[*_split_rules(split, family.name if family else None), *_pose_rules(protocol), *protocol.rules()],
         fingerprint=fingerprint,
+        searched=searched,
     )
 
 
@@ -180,7 +196,10 @@ def _frames(split: Split, scene: EvalScene, key: str, card: ModelCard) -> tuple[
     for listed in split.scenes:
         if listed.name == key:
             return split.frames(listed, len(scene))
-    return rule_frames(split, scene.cam_to_world, len(scene), most=card.views)
+    usable = scene.usable
+    poses = None if scene.cam_to_world is None else scene.cam_to_world[list(usable)]
+    context, target = rule_frames(split, poses, len(usable), most=card.views)
+    return tuple(usable[i] for i in context), tuple(usable[i] for i in target)
 
 
 def _settings(
@@ -236,6 +255,11 @@ def _pose_rules(protocol: Protocol) -> list[str]:
     match protocol.targets:
         case "given":
             return [f"{context}; target cameras of the data set"]
+        case "found":
+            return [
+                "the data have no cameras: those of all frames, targets too, were found together in the photos by "
+                "structure-from-motion, and the context's were given"
+            ]
         case "aligned":
             return [f"{context}; target cameras of the data set, laid on the predicted ones by a similarity"]
         case "optimised":

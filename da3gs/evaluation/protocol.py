@@ -15,14 +15,15 @@ from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.evaluation.data import EvalScene, Frame
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.photos.records import LoadedPhotos, Original, Photo
+from da3gs.photos.records import LoadedPhotos, Original, Photo, Placement
 from da3gs.photos.resampling.sizing import PATCH, sized_image, sized_intrinsics, sized_mask, sizing_steps
 from da3gs.views import Views
 
 Poses = Literal["given", "predicted"]
-Targets = Literal["given", "aligned", "optimised", "second pass"]
-"""Where target cameras come from: the data set's; the data set's laid on predicted ones by a similarity; those, further
-moved to fit the target photo; or, where the input has none, a second pass of the network over all photos."""
+Targets = Literal["given", "found", "aligned", "optimised", "second pass"]
+"""Where target cameras come from: the data set's; found in all photos, context and targets, where the data set has
+none; the data set's laid on predicted ones by a similarity; those, further moved to fit the target photo; or, where no
+cameras could be found, a second pass of the network over all photos."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +99,8 @@ class Picture:
     """The given pose, float64."""
     stored: tuple[int, int] = (0, 0)
     """Height and width of the photo before it was resized."""
+    placement: Placement | None = None
+    """How its camera was found; None where that was given, or is not known."""
 
     @property
     def tensor(self) -> Float[Tensor, "H W 3"]:
@@ -145,6 +148,7 @@ def picture_of(scene: EvalScene, index: int, protocol: Protocol) -> Picture:
         intrinsics=frame.intrinsics,
         cam_to_world=None if scene.cam_to_world is None else scene.cam_to_world[index],
         stored=(height, width),
+        placement=None if scene.placements is None else scene.placements[index],
     )
 
 
@@ -201,7 +205,13 @@ def camera_of(picture: Picture, *, size: tuple[int, int] | None = None) -> Camer
 
 
 def scene_input(
-    key: str, pictures: list[Picture], protocol: Protocol, *, poses: bool, targets: tuple[str, ...] = ()
+    key: str,
+    pictures: list[Picture],
+    protocol: Protocol,
+    *,
+    poses: bool,
+    targets: tuple[str, ...] = (),
+    one_spot: bool = False,
 ) -> SceneInput:
     """Context pictures as a method gets them: at the network's size, on one canvas.
 
@@ -211,6 +221,7 @@ def scene_input(
         protocol: the sizes.
         poses: whether the given cameras go with them.
         targets: names of the frames that will be asked for.
+        one_spot: whether the cameras all stand in one place.
     """
     frames = [Frame(image=p.image, mask=p.mask, intrinsics=p.intrinsics) for p in pictures]
     if protocol.network is not None:
@@ -248,6 +259,7 @@ def scene_input(
         kind="transforms" if poses else "folder",
         cam_to_world_given=np.stack(given) if poses else None,
         intrinsics_known=np.stack(known) if poses else None,
+        one_spot=one_spot and poses,
     )
     return SceneInput(key=key, context=loaded, pictures=tuple(pictures), targets=targets)
 
@@ -288,6 +300,8 @@ class SplitPictures:
     """In the split's order."""
     dropped: tuple[dict[str, Any], ...]
     """Frames whose photos are missing or broken: index, role, reason."""
+    one_spot: bool = False
+    """Whether the cameras all stand in one place."""
 
 
 def split_pictures(
@@ -315,4 +329,6 @@ def split_pictures(
     for role, pictures in kept.items():
         if not pictures:
             raise InputError(f"no {role} photo of {scene.key} can be read: {dropped[0]['reason']}")
-    return SplitPictures(context=tuple(kept["context"]), target=tuple(kept["target"]), dropped=tuple(dropped))
+    return SplitPictures(
+        context=tuple(kept["context"]), target=tuple(kept["target"]), dropped=tuple(dropped), one_spot=scene.one_spot
+    )

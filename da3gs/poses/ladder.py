@@ -32,7 +32,6 @@ _PATIENT = 10  # photos not yet placed for which the slow step is taken
 _ASKED = 8  # photos of one camera whose focal length a network is asked for
 _EPIPOLAR = 0.0015  # of the long side: how far from its line a match may lie
 _PARALLAX = 4.0  # degrees of the median point: more is no turning on the spot
-_MOST_DOUBT = 0.25  # of a focal length's logarithm: a worse one is no better than the network's
 
 NetworkView = Callable[[Sequence[int]], Prediction]
 """Depth and cameras that a network tells of the photos at some positions, at the size of the views."""
@@ -211,7 +210,7 @@ class CameraSearch:
 
 
 def _calibrated(database: FeatureDatabase, shares: Sequence[float | None]) -> list[float | None]:
-    """Focal lengths in long sides, told by the matches where one unknown camera took several photos and they tell."""
+    """Focal lengths in long sides, where one unknown camera took several photos, as far as the matches tell."""
     told, verified = list(shares), database.verified()
     for group in database.groups:
         if len(group) < 2 or not database.unknown(group):
@@ -219,13 +218,15 @@ def _calibrated(database: FeatureDatabase, shares: Sequence[float | None]) -> li
         copy = database.copies[group[0]]
         long_side = max(copy.height, copy.width)
         tables = [table for pair, table in verified.items() if set(pair) <= set(group)]
+        guesses = [share for i in group if (share := shares[i]) is not None]
         found = focal_from_matches(
             [Matches(first=table[:, :2], second=table[:, 2:]) for table in tables], height=copy.height,
             width=copy.width, bound=_EPIPOLAR * long_side, seed=database.seed,
+            guess=float(np.median(guesses)) * long_side if guesses else None,
         )  # fmt: skip
-        if found is not None and found[1] < _MOST_DOUBT:
+        if found is not None:
             for i in group:
-                told[i] = found[0] / long_side
+                told[i] = found / long_side
     return told
 
 

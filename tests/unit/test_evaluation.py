@@ -27,6 +27,7 @@ from da3gs.geometry.rotations import quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
 from da3gs.rendering import render
 from tests.evaluation_scenes import DEPTH, VIEWS, chunk_entry, scene_folders, split_file
+from tests.unit.corner_scene import SIZE, corner_cameras, photographed, saved
 from tests.unit.plane_scene import TruthNetwork, write_photos
 
 FRAME = Similarity(
@@ -132,15 +133,38 @@ def test_chunks_and_folders_give_the_same_figures(root: Path, tmp_path: Path) ->
 
 def test_unposed_photos_are_scored_by_a_second_pass(tmp_path: Path) -> None:
     photos = write_photos(VIEWS, tmp_path / "photos")
-    report = evaluate(photos, split="every:3", model=NETWORK, resolution=112)
+    report = evaluate(photos, split="every:3", model=NETWORK, resolution=112, poses="predicted")
     assert report["settings"]["targets"] == "second pass"
     assert [view["index"] for view in report["scenes"][0]["views"]] == [0, 3, 6]
     assert report["mean"]["psnr"] > 26
-    nearest = evaluate(photos, split="every:3", baseline="nearest", resolution=112)
+    nearest = evaluate(photos, split="every:3", baseline="nearest", resolution=112, poses="predicted")
     assert nearest["counts"]["failed"] == 1, "only a model can place cameras"
-    for flags, message in (({"poses": "given"}, "--poses given"), ({"align_targets": True}, "--align-targets")):
+    for flags, message in (
+        ({"poses": "given"}, "--poses given"),
+        ({"align_targets": True, "poses": "predicted"}, "--align-t"),
+    ):
         with pytest.raises(InputError, match=message):
             evaluate(photos, split="every:3", model=NETWORK, **flags)
+
+
+def test_cameras_of_unposed_photos_are_found_in_context_and_targets_alike(tmp_path: Path) -> None:
+    eyes = [(-0.9, -0.2, 0.0), (-0.4, 0.0, 0.2), (0.1, -0.3, 0.1), (0.7, 0.1, 0.2)]
+    photos = saved(photographed(corner_cameras(eyes)), tmp_path / "photos")
+    strange = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    Image.fromarray(strange).save(photos / "photo_4.png")
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"photos": {"context": [0, 2, 3, 4], "target": [1]}}))
+    report = evaluate(photos, split=split, baseline="depth-warp", resolution=112)
+    assert report["settings"]["targets"] == "found"
+    assert any("structure-from-motion" in rule for rule in report["protocol"])
+    scene = report["scenes"][0]
+    assert [(row["index"], row["placed"]) for row in scene["cameras"]] == [(i, "sfm") for i in range(4)]
+    assert all(row["reprojection_error"] < 1 for row in scene["cameras"])
+    assert [(d["index"], d["role"]) for d in scene["dropped"]] == [(4, "context")]
+    assert "no camera" in scene["dropped"][0]["reason"]
+    assert report["mean"]["psnr"] > 15
+    rule = evaluate(photos, split="every:4", baseline="nearest", resolution=112)["scenes"][0]
+    assert rule["context"] == [1, 2, 3], "a rule chooses among the photos with cameras"
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from da3gs.checkpoints.choice import resolved_model
 from da3gs.checkpoints.load import weights_of
 from da3gs.errors import InputError
 from da3gs.evaluation.baselines import Baseline, Method, parse_baseline
+from da3gs.evaluation.data import EvalScene
 from da3gs.evaluation.found_cameras import with_found_cameras
 from da3gs.evaluation.jobs import Given, Job, run_here, run_ray, run_workers
 from da3gs.evaluation.novel_views import Scored
@@ -106,10 +107,8 @@ def evaluate(
     known = isinstance(model, str | Path) and (_is_name(name) or not method.uses_model)
     flags = method.settings()
     ready = None if known else loaded_model(model, flags)
-    search = dataclasses.replace(flags, resolution=resolution or "auto")
-    finding = functools.partial(with_found_cameras, root=asked.root, settings=search, progress=progress)
     with limited_threads(threads):
-        plan = planned(asked, ready, lambda scene: finding(scene, model=ready or loaded_model(name, flags)))
+        plan = planned(asked, ready, functools.partial(_searched, asked, ready or name, progress))
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
     digest = _fingerprint(name) if method.uses_model and own is None else None
     said = {"model_sha256": digest, "lpips": None if trunk is None else trunk.name, "save_images": save_images}
@@ -126,6 +125,12 @@ def evaluate(
     del ready  # each worker loads its own; this one was to see that it can be loaded
     results = _here(jobs, given, threads) if here else _elsewhere(jobs, workers, address, threads)
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
+
+
+def _searched(asked: Asked, model: str | LoadedModel, progress: Progress, scene: EvalScene) -> EvalScene | None:
+    """The scene with cameras found in its photos, as ``reconstruct`` finds them."""
+    settings = dataclasses.replace(asked.method.settings(), resolution=asked.resolution or "auto")
+    return with_found_cameras(scene, asked.root, loaded_model(model, settings), settings, progress)
 
 
 def _named(

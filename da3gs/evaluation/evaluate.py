@@ -118,8 +118,7 @@ def evaluate(
     jobs = _jobs(asked, plan, kept, trunk, reason, save_images=save_images and folder is not None)
     if jobs and method.uses_model and own is None and ready is None:
         ready = loaded_model(name, flags)
-    if folder is not None:
-        _begin(folder, settings, plan)
+    _begin(folder, settings, plan)
     here = plan.searched is not None or (workers == 1 and address is None)
     given = Given(model=ready if here else None, baseline=own, scene=plan.searched)
     del ready  # each worker loads its own; this one was to see that it can be loaded
@@ -227,8 +226,10 @@ def _keep(folder: Path, result: Scored, mark: str) -> None:
         write_json(folder / "scenes" / f"{record['name']}.json", {"settings": mark, **record})
 
 
-def _begin(folder: Path, settings: dict[str, Any], plan: Plan) -> None:
-    """The folder with a report that says it is unfinished, whole at once, so that a killed run can be told."""
+def _begin(folder: Path | None, settings: dict[str, Any], plan: Plan) -> None:
+    """The folder, if any, with a report that says it is unfinished, whole at once, so that a killed run can be told."""
+    if folder is None:
+        return
     if not (folder / "report.json").is_file():
         empty = build_report(settings, [], metrics=plan.metrics, rules=plan.rules, published=[], finished=False)
         if folder.exists():

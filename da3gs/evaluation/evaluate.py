@@ -105,8 +105,7 @@ def evaluate(
         context=context, size=size, resolution=resolution, dataset=dataset, method=method, own=own,
     )  # fmt: skip
     known = isinstance(model, str | Path) and (_is_name(name) or not method.uses_model)
-    flags = method.settings()
-    ready = None if known else loaded_model(model, flags)
+    ready = None if known else loaded_model(model, method.settings())
     with limited_threads(threads):
         plan = planned(asked, ready, functools.partial(_searched, asked, ready or name, progress))
     trunk, reason = find_trunk(lpips_trunk) if task == "views" else (None, None)
@@ -117,7 +116,7 @@ def evaluate(
     kept = {} if folder is None else _continued(folder, settings, plan)
     jobs = _jobs(asked, plan, kept, trunk, reason, save_images=save_images and folder is not None)
     if jobs and method.uses_model and own is None and ready is None:
-        ready = loaded_model(name, flags)
+        ready = loaded_model(name, method.settings())
     _begin(folder, settings, plan)
     here = plan.searched is not None or (workers == 1 and address is None)
     given = Given(model=ready if here else None, baseline=own, scene=plan.searched)

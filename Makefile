@@ -74,9 +74,10 @@ $(READERS)/.nerfstudio/.done: $(BIN)/uv pyproject.toml .ci/constraints.txt
 docs: $(VENV)/.test
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q -f assets/mkdocs.yml
 
-# The moving picture of README and docs.
+# The moving picture of the README, and the picture of the rooms.
 pictures: demo
 	@$(BIN)/da3gs render demo.scene -o assets/docs/demo.webp --size 504x378 --fps 15 --overwrite
+	@$(BIN)/python -m benchmarks.rooms
 
 # The wheel alone, in an environment of its own, as somebody who has no checkout gets it.
 WHEEL := build/wheel

@@ -59,7 +59,8 @@ def test_the_wheel_carries_two_packages_and_what_they_need() -> None:
 
 @needs_wheel
 def test_the_source_archive_carries_the_same() -> None:
-    names = {name.partition("/")[2] for name in tarfile.open(built(".tar.gz")).getnames()}
+    with tarfile.open(built(".tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {name.replace("da3gs_viewer/", "viewer/da3gs_viewer/") for name in CARRIED} <= names
     assert {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "assets/mkdocs.yml"} <= names
 

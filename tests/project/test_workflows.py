@@ -35,7 +35,17 @@ def test_every_step_is_a_make_target(path: Path) -> None:
 def test_there_is_one_for_each_suite() -> None:
     called = {step["run"].split()[1] for path in WORKFLOWS for job in jobs(path).values() for step in job["steps"]
               if "run" in step}  # fmt: skip
-    assert {"check", "test", "demo", "test-browser", "test-readers", "test-slow", "docs", "dist", "test-wheel"} <= called
+    assert {
+        "check",
+        "test",
+        "demo",
+        "test-browser",
+        "test-readers",
+        "test-slow",
+        "docs",
+        "dist",
+        "test-wheel",
+    } <= called
     assert {path.stem for path in WORKFLOWS} == {"check", "test", "browser", "readers", "docs", "publish"}
 
 

@@ -20,6 +20,8 @@ Projection = Literal["perspective", "fisheye", "equirectangular"]
 - equirectangular: a panorama, longitude across (0 in the middle of a whole one) and latitude down.
 """
 
+_LARGEST_SIDE = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Lens:
@@ -78,6 +80,9 @@ def lens_of(
         raise InputError(f"a camera's intrinsics are not finite numbers: {numbers}")
     if min(fx, fy) <= 0 or min(height, width) <= 0:
         raise InputError(f"a camera has focal lengths {fx:g}, {fy:g} and size {width}x{height}; all must be above 0")
+    if max(height, width) > _LARGEST_SIDE:
+        side = str(max(height, width))
+        raise InputError(f"a camera has a side of {side[:20]} pixels; at most {_LARGEST_SIDE} make sense")
     if max(fx, fy) > 1e4 * max(height, width) or abs(cx) > 100 * width or abs(cy) > 100 * height:
         raise InputError(
             f"a camera's fx={fx:g}, fy={fy:g}, cx={cx:g}, cy={cy:g} make no sense for {width}x{height} pixels"

@@ -129,8 +129,8 @@ def colmap_photos(folder: Path, model_folder: Path) -> Collection:
     images = sorted(model.images, key=lambda i: natural_key(i.name))
     scene = scene_of(folder.resolve(), model_folder.resolve())
     files = Files(scene)
+    lenses = _lenses(model)  # which refuses sizes that make no sense, before they are compared
     place = _picture_place(scene, model_folder.resolve(), model, files)
-    lenses = _lenses(model)
     names = unique_stems(portable(i.name) for i in images)
     candidates, dropped = [], []
     for index, image in enumerate(images):

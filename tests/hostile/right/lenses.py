@@ -16,6 +16,7 @@ from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.photos import load_photos
 from da3gs.photos.resampling.slices import landing
 from tests.hostile.right import case, right
+from tests.hostile.right.layouts import colmap, load, photo
 from tests.unit.pictures import rotation, save, textured
 
 HEIGHT, WIDTH = 300, 400
@@ -194,3 +195,20 @@ def latlong_of_instant_ngp_is_a_panorama(tmp_path: Path) -> None:
     wide = np.asarray(Image.fromarray(textured()).resize((256, 128)))
     loaded = load_photos(posed(tmp_path, wide, latlong=True), resolution=98)
     assert len(loaded.views) == 6
+
+
+def _no_size(size: str, words: str, folder: Path) -> None:
+    """A camera of a size that no picture has, beside sound photos; sizes are compared only after that."""
+    photo(folder / "images" / "0.jpg", 0)
+    colmap(folder / "sparse/0", ["0.jpg"], binary=False)
+    (folder / "sparse/0/cameras.txt").write_text(f"1 PINHOLE {size} 80.0 80.0 48.0 32.0\n")
+    with pytest.raises(InputError, match=words):
+        load(folder)
+
+
+for _name, _size, _words in (
+    ("nothing", "0 64", "size 0x64; all must be above 0"),
+    ("negative", "96 -64", "size 96x-64; all must be above 0"),
+    ("endless", "1" + "0" * 400 + " 64", "a side of 10{19} pixels"),
+):
+    case("lenses", f"camera of a size that is {_name}", functools.partial(_no_size, _size, _words))

@@ -31,6 +31,11 @@ def default_scene_path(sources: Sequence[Path]) -> Path:
     return numbered(re.sub(r"[^0-9A-Za-z._-]+", "-", name).strip("-.") or "photos")
 
 
+def one_or_many(sources: list[Path]) -> Path | list[Path]:
+    """A single input by itself, so that a folder is read as a folder."""
+    return sources[0] if len(sources) == 1 else sources
+
+
 def numbered(name: str) -> Path:
     """``NAME.scene`` in the working folder, or ``NAME-2.scene`` and so on where that is taken."""
     path, number = Path(f"{name}.scene"), 1

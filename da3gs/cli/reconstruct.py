@@ -109,7 +109,7 @@ class Reconstruct(Command):
         sources = [Path(word) for word in self.inputs]
         if self.dry_run:
             return self._plan(sources, session)
-        from da3gs.cli._scenes import default_scene_path, save_and_check
+        from da3gs.cli._scenes import default_scene_path, one_or_many, save_and_check
         from da3gs.cli._summary import summary, summary_lines
         from da3gs.pipeline.reconstruct import reconstruct
         from da3gs.scene import check_output
@@ -169,6 +169,7 @@ class Reconstruct(Command):
         }
 
     def _plan(self, sources: list[Path], session: Session) -> int:
+        from da3gs.cli._scenes import one_or_many
         from da3gs.pipeline.dry_run import plan
 
         planned = plan(one_or_many(sources), **self.keywords())
@@ -180,11 +181,6 @@ class Reconstruct(Command):
         for note in notes:
             session.print(f"note: {note}")
         return 0
-
-
-def one_or_many(sources: list[Path]) -> Path | list[Path]:
-    """A single input by itself, so that a folder is read as a folder."""
-    return sources[0] if len(sources) == 1 else sources
 
 
 def spelled(value: object) -> str:

@@ -105,7 +105,7 @@ class View(Command):
             return open_scene(self.inputs[0], frame=self.frame, device=self.common.device)
         if self.frame is not None:
             raise InputError(f"--frame {self.frame} is for a splat file; photos have no axes")
-        from da3gs.cli.reconstruct import one_or_many
+        from da3gs.cli._scenes import one_or_many
         from da3gs.pipeline.reconstruct import reconstruct
 
         with session.progress() as progress:

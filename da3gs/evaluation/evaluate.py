@@ -24,8 +24,9 @@ from da3gs.evaluation.found_cameras import with_found_cameras
 from da3gs.evaluation.jobs import Given, Job, run_here, run_ray, run_workers
 from da3gs.evaluation.novel_views import Scored
 from da3gs.evaluation.perceptual import FoundTrunk, find_trunk
-from da3gs.evaluation.plan import Asked, Plan, planned
+from da3gs.evaluation.plan import planned
 from da3gs.evaluation.reports.report import build_report, digest, load_report, write_json, write_report
+from da3gs.evaluation.request import EvaluationRequest, Plan
 from da3gs.formats.jsonfile import load_json
 from da3gs.photos.naming import shown
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
@@ -100,7 +101,7 @@ def evaluate(
                     backend=backend, seed=seed)  # fmt: skip
     method = parse_baseline(baseline if isinstance(baseline, str) else None, method)
     own = baseline if isinstance(baseline, Baseline) and not isinstance(baseline, str) else None
-    asked = Asked(
+    asked = EvaluationRequest(
         root=Path(root), task=task, split=str(split), poses=poses, align_targets=align_targets, scenes=scenes,
         context=context, size=size, resolution=resolution, dataset=dataset, method=method, own=own,
     )  # fmt: skip
@@ -125,7 +126,9 @@ def evaluate(
     return _collected(results, kept, len(jobs), folder, settings, plan, progress)
 
 
-def _searched(asked: Asked, model: str | LoadedModel, progress: Progress, scene: EvalScene) -> EvalScene | None:
+def _searched(
+    asked: EvaluationRequest, model: str | LoadedModel, progress: Progress, scene: EvalScene
+) -> EvalScene | None:
     """The scene with cameras found in its photos, as ``reconstruct`` finds them."""
     settings = dataclasses.replace(asked.method.settings(), resolution=asked.resolution or "auto")
     return with_found_cameras(scene, asked.root, loaded_model(model, settings), settings, progress)
@@ -148,7 +151,13 @@ def _check_workers(workers: int, address: str | None, *, loose: bool) -> None:
 
 
 def _jobs(
-    asked: Asked, plan: Plan, kept: Collection[str], trunk: FoundTrunk | None, reason: str | None, *, save_images: bool
+    asked: EvaluationRequest,
+    plan: Plan,
+    kept: Collection[str],
+    trunk: FoundTrunk | None,
+    reason: str | None,
+    *,
+    save_images: bool,
 ) -> list[Job]:
     """What is left to compute, a scene each; paths in full, since workers elsewhere have other working folders."""
     method = dataclasses.replace(

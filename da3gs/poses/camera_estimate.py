@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from da3gs.formats.cameras.colmap import ColmapCamera
+from da3gs.formats.cameras.colmap_model import ColmapCamera
 from da3gs.formats.cameras.lens import Lens
 from da3gs.photos import Placement
 from da3gs.poses.features.database import position_of

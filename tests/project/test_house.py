@@ -150,6 +150,37 @@ def test_every_module_imports_and_hides_no_public_name() -> None:
         assert value.__doc__, f"da3gs.{name} has no docstring"
 
 
+LAZY = {("da3gs.scene", "da3gs._scene_read"), ("da3gs.scene", "da3gs._scene_write")}
+"""Imports upwards that are meant: ``Scene.save`` and ``load_scene`` stand where people look for them."""
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Every import of one of our modules by another, at any depth, those for type checkers too."""
+    roots = {ROOT / "da3gs": ROOT, ROOT / "viewer" / "da3gs_viewer": ROOT / "viewer"}
+    files = {
+        ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__"): path
+        for root, base in roots.items()
+        for path in root.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                found = [full if full in files else node.module for full in whole]
+            graph[name] |= {other for other in found if other in files and (name, other) not in LAZY} - {name}
+    return graph
+
+
+def test_no_imports_go_in_circles() -> None:
+    graph = import_graph()
+    while leaves := [name for name, others in graph.items() if not others & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert {name: sorted(others & graph.keys()) for name, others in graph.items()} == {}, "in or above a circle"
+
+
 @pytest.mark.process
 def test_import_is_light() -> None:
     code = "import sys, da3gs; print([m for m in ('torch', 'numba', 'numpy', 'viser') if m in sys.modules])"

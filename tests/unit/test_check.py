@@ -17,7 +17,8 @@ from da3gs.exports.axis_conventions import axes_of
 from da3gs.exports.independent import decode_splats
 from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_splat_file, save_gaussians
 from da3gs.formats.axes import Frame
-from da3gs.formats.splats.ply import read_header, save_ply
+from da3gs.formats.splats._ply_header import read_header
+from da3gs.formats.splats.ply import save_ply
 from da3gs.gaussians import Gaussians
 from da3gs.pipeline.check import CheckReport, check
 from da3gs.pipeline.export import export

@@ -11,17 +11,8 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import (
-    MODELS,
-    ColmapCamera,
-    ColmapImage,
-    ColmapModel,
-    ColmapPoints,
-    find_colmap,
-    load_colmap,
-    pinhole_model,
-    save_colmap,
-)
+from da3gs.formats.cameras.colmap import find_colmap, load_colmap, pinhole_model, save_colmap
+from da3gs.formats.cameras.colmap_model import MODELS, ColmapCamera, ColmapImage, ColmapModel, ColmapPoints
 from da3gs.geometry.rotations import quaternion_to_matrix
 
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, save_colmap
+from da3gs.formats.cameras.colmap import no_points, save_colmap
+from da3gs.formats.cameras.colmap_model import ColmapCamera, ColmapImage, ColmapModel
 from da3gs.formats.cameras.lens import Lens, lens_of, panorama_lens
 from da3gs.formats.media.video import save_video
 from da3gs.geometry.rotations import matrix_to_quaternion

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import ColmapCamera, ColmapImage, ColmapModel, no_points, pinhole_model, save_colmap
+from da3gs.formats.cameras.colmap import no_points, pinhole_model, save_colmap
+from da3gs.formats.cameras.colmap_model import ColmapCamera, ColmapImage, ColmapModel
 from da3gs.geometry.rotations import matrix_to_quaternion
 from da3gs.procedural.textures import make_textures
 from da3gs.procedural.user_textures import texture_files, with_photos

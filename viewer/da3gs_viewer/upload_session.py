@@ -9,19 +9,19 @@ import json
 import re
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from da3gs.checkpoints import MODELS
 from da3gs.errors import InputError
 from da3gs.photos.accounts import restored, told
 from da3gs.photos.folders.survey import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from da3gs_viewer.jobs import JobCancelledError, JobFailedError
+from da3gs_viewer.serving.guard import Guard
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
     from da3gs_viewer.app import Viewer
-    from da3gs_viewer.uploads import Uploads
 
 POSES = ("auto", "given", "predicted", "rays", "colmap")
 PIECE = 4 << 20
@@ -52,10 +52,36 @@ class Refused(Exception):
     """What a browser asked for is not done; the message is for people."""
 
 
+class UploadHost(Protocol):
+    """What a page's upload needs of the server that it talks to."""
+
+    guard: Guard
+
+    @property
+    def limits(self) -> UploadLimits:
+        """How much one browser may send."""
+
+    @property
+    def model_label(self) -> str:
+        """What the page calls the model of the command line."""
+
+    def new_folder(self) -> Path:
+        """For one upload and its scene."""
+
+    def chosen_model(self, name: object) -> str:
+        """The model that a browser may ask for by name."""
+
+    async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> Viewer:
+        """The scene of an upload, on show."""
+
+    def cancel(self) -> None:
+        """End the job that is running."""
+
+
 class Session:
     """One page's upload."""
 
-    def __init__(self, uploads: Uploads, connection: ServerConnection) -> None:
+    def __init__(self, uploads: UploadHost, connection: ServerConnection) -> None:
         """Nothing has been sent yet."""
         self._uploads, self._connection = uploads, connection
         self._folder: Path | None = None

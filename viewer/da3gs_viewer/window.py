@@ -14,12 +14,12 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.flight import Key
 from da3gs_viewer.painter import Painter, Quality
+from da3gs_viewer.stage import Stage
 from da3gs_viewer.viewpoint import Viewpoint
 
 if TYPE_CHECKING:
     import viser
 
-    from da3gs_viewer.app import Viewer
 
 SOFTWARE_SPLATS = 20_000
 """As many splats as a browser without a graphics card can bear."""
@@ -40,9 +40,9 @@ _SOFTWARE = ("swiftshader", "llvmpipe", "software", "softpipe", "basic render", 
 class Window:
     """What one browser gets. It goes when the browser does; a slow one holds nobody else up."""
 
-    def __init__(self, viewer: Viewer, client: viser.ClientHandle) -> None:
+    def __init__(self, stage: Stage, client: viser.ClientHandle) -> None:
         """Prepare; ``open`` fills it."""
-        self._viewer, self.client = viewer, client
+        self._stage, self.client = stage, client
         self._splats: Any = None
         self._closed, self._lock = threading.Event(), threading.Lock()
         self.software: bool | None = None
@@ -52,12 +52,12 @@ class Window:
 
     def open(self) -> None:
         """Let a window of any shape show the whole first photo, and people come close; then send everything."""
-        home, client = self._viewer.home, self.client
+        home, client = self._stage.home, self.client
         with contextlib.suppress(Warning):
             client.camera.min_orbit_distance = home.distance / 500
             self._status = client.gui.add_markdown("", order=-1.0)
             self.painter.start()
-            self._viewer.frustums.add(client)
+            self._stage.frustums.add(client)
             self.software = self._is_software()
             self.send_splats()
             self._fit(home)
@@ -91,14 +91,14 @@ class Window:
     def limit(self) -> int:
         """How many splats this browser gets, at most."""
         most = HARDWARE_SPLATS if self.software is False else SOFTWARE_SPLATS
-        return min(most, self._viewer.max_splats)
+        return min(most, self._stage.max_splats)
 
     def send_splats(self) -> None:
         """The splats that the browser draws itself, anew."""
         with self._lock:
             if self._closed.is_set():
                 return
-            splats = self._viewer.browser_splats(self.limit)
+            splats = self._stage.browser_splats(self.limit)
             if self._splats is not None:
                 self._splats.remove()
                 self._splats = None
@@ -115,14 +115,14 @@ class Window:
         self.painter.changed()
 
     def _paint(self, camera: Cameras) -> np.ndarray:
-        return self._viewer.artist.paint(camera, self._viewer.look)
+        return self._stage.artist.paint(camera, self._stage.look)
 
     def _splats_move(self) -> bool:
         """Whether the browser's own splats are shown while the camera moves."""
-        viewer = self._viewer
-        if self._splats is None or viewer.look.mode != "colour" or viewer.look.compare != "off":
+        stage = self._stage
+        if self._splats is None or stage.look.mode != "colour" or stage.look.compare != "off":
             return False
-        return viewer.moving == "browser" or (viewer.moving == "auto" and self.software is False)
+        return stage.moving == "browser" or (stage.moving == "auto" and self.software is False)
 
     def _show(self, quality: Quality | None) -> None:
         """Splats while the camera moves, the picture afterwards."""
@@ -130,7 +130,7 @@ class Window:
             if self._splats is not None and self._splats.visible != (quality is None):
                 self._splats.visible = quality is None
             if quality is None:
-                color = np.round(np.array(self._viewer.look.background) * 255).astype(np.uint8)
+                color = np.round(np.array(self._stage.look.background) * 255).astype(np.uint8)
                 self.client.scene.set_background_image(color.reshape(1, 1, 3))
                 self.client.flush()
             elif quality == "whole" or time.monotonic() - self._said > 0.5:
@@ -144,7 +144,7 @@ class Window:
         width, height = painter.size
         fps = f", {painter.rate:.0f} frames/s while moving" if painter.rate else ""
         took = f"{width} x {height} in {painter.seconds:.2f} s{fps}" if width else ""
-        self._status.content = f"{self._viewer.counts()}  \n{took}"
+        self._status.content = f"{self._stage.counts()}  \n{took}"
 
     def _is_software(self) -> bool | None:
         """Whether the browser draws without a graphics card; None where it does not tell."""

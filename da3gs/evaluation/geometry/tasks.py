@@ -21,9 +21,9 @@ from da3gs.evaluation.baselines import Method
 from da3gs.evaluation.geometry.datasets import RULES, Dataset, Rules, TrueScene, dataset_of, open_true_scenes
 from da3gs.evaluation.geometry.files import SAMPLES
 from da3gs.evaluation.geometry.robust_similarity import robust_similarity
-from da3gs.evaluation.plan import Asked, Plan, chosen_scenes
 from da3gs.evaluation.protocol import Picture, Protocol, camera_of, scene_input, split_pictures
 from da3gs.evaluation.reports.report import digest
+from da3gs.evaluation.request import EvaluationRequest, Plan, chosen_scenes
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.depth import Alignment, depth_errors
 from da3gs.metrics.points import point_errors, thinned_points
@@ -43,30 +43,30 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 
 
-def planned_geometry(asked: Asked, card: ModelCard) -> Plan:
+def planned_geometry(request: EvaluationRequest, card: ModelCard) -> Plan:
     """What will be measured, checked.
 
     Raises:
         InputError: the data have no such truth, or the wishes do not go together.
     """
-    if asked.method.kind != "model" or asked.own is not None:
-        raise InputError(f"--task {asked.task} measures models; leave --baseline out")
-    for flag, value in (("--size", asked.size), ("--align-targets", asked.align_targets or None)):
+    if request.method.kind != "model" or request.own is not None:
+        raise InputError(f"--task {request.task} measures models; leave --baseline out")
+    for flag, value in (("--size", request.size), ("--align-targets", request.align_targets or None)):
         if value is not None:
-            raise InputError(f"{flag} belongs to --task views, not to --task {asked.task}")
-    dataset = dataset_of(asked.root, asked.dataset)
-    openers = open_true_scenes(asked.root, dataset)
-    keys = chosen_scenes(asked.scenes, list(openers))
+            raise InputError(f"{flag} belongs to --task views, not to --task {request.task}")
+    dataset = dataset_of(request.root, request.dataset)
+    openers = open_true_scenes(request.root, dataset)
+    keys = chosen_scenes(request.scenes, list(openers))
     rules = RULES[dataset] or Rules(voxel=0, truncation=0, distance=0, thinning=0)
-    frames = {key: _checked(asked, openers[key](), key, rules) for key in keys}
-    poses = "predicted" if asked.task == "pose" or asked.poses == "predicted" else "given"
+    frames = {key: _checked(request, openers[key](), key, rules) for key in keys}
+    poses = "predicted" if request.task == "pose" or request.poses == "predicted" else "given"
     protocol = Protocol(
-        size=None, network=None, resolution=asked.resolution or card.resolution, undistort=True,
+        size=None, network=None, resolution=request.resolution or card.resolution, undistort=True,
         poses=cast(Any, poses), targets="given",
     )  # fmt: skip
     settings = {
-        "task": asked.task,
-        "root": shown(asked.root.resolve().name),
+        "task": request.task,
+        "root": shown(request.root.resolve().name),
         "dataset": dataset,
         "scenes": len(keys),
         "frames_digest": digest(sorted([key, *map(list, shots)] for key, shots in frames.items())),
@@ -75,33 +75,35 @@ def planned_geometry(asked: Asked, card: ModelCard) -> Plan:
         "licence": card.licence,
         "poses": poses,
         "resolution": protocol.resolution,
-        "dtype": asked.method.dtype,
-        "device": asked.method.device,
-        "seed": asked.method.seed,
+        "dtype": request.method.dtype,
+        "device": request.method.device,
+        "seed": request.method.seed,
     }
     return Plan(
         scenes=frames,
         protocol=protocol,
         settings=settings,
-        rules=_rules(asked.task, dataset, poses, rules, protocol),
+        rules=_rules(request.task, dataset, poses, rules, protocol),
         fingerprint="",
         dataset=dataset,
-        metrics=METRICS[asked.task],
+        metrics=METRICS[request.task],
     )
 
 
-def _checked(asked: Asked, true: TrueScene, key: str, rules: Rules) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _checked(
+    request: EvaluationRequest, true: TrueScene, key: str, rules: Rules
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The frames of a scene that will be used: every so many-th, at most 100 by the official draw."""
     if true.scene.cam_to_world is None:
         raise InputError(f"{key} has no true cameras to measure against; name data with poses")
-    if asked.task == "depth" and true.depth is None:
+    if request.task == "depth" and true.depth is None:
         raise InputError(f"{key} has no true depth maps; --task depth needs 7Scenes or DTU's layout")
-    if asked.task == "points" and true.points is None and true.depth is None:
+    if request.task == "points" and true.points is None and true.depth is None:
         raise InputError(f"{key} has no true surface; --task points needs DTU's, ETH3D's, 7Scenes' or ScanNet++'s")
-    frames = drawn(list(range(0, len(true.scene), rules.every)), asked.context or MOST_FRAMES)
+    frames = drawn(list(range(0, len(true.scene), rules.every)), request.context or MOST_FRAMES)
     if rules.first in frames:
         frames = [rules.first, *(frame for frame in frames if frame != rules.first)]
-    if len(frames) < 2 and asked.task == "pose":
+    if len(frames) < 2 and request.task == "pose":
         raise InputError(f"{key} has {len(frames)} frame, and poses are measured between frames; give more")
     return tuple(frames), ()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import MODELS, ColmapCamera, ColmapImage, ColmapPoints
+from da3gs.formats.cameras.colmap_model import MODELS, ColmapCamera, ColmapImage, ColmapPoints
 
 _NAMES = {number: name for name, (number, _) in MODELS.items()}
 _COUNT, _CAMERA, _IMAGE = (struct.Struct(f) for f in ("<Q", "<iiQQ", "<i4d3di"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import MODELS, ColmapCamera, ColmapImage, ColmapPoints
+from da3gs.formats.cameras.colmap_model import MODELS, ColmapCamera, ColmapImage, ColmapPoints
 
 _LARGEST_FILE = 2 << 30
 _LONGEST_LINE = 16 << 20

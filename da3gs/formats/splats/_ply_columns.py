@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from da3gs.errors import InputError
+from da3gs.formats.splats._ply_header import PlyElement, PlyHeader
 from da3gs.geometry.harmonics import C0
-
-if TYPE_CHECKING:
-    from da3gs.formats.splats.ply import PlyElement, PlyHeader
 
 FLAT = 1e-6
 """Thickness of a 2D Gaussian splat, which has two scales."""

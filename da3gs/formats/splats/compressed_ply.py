@@ -19,7 +19,8 @@ from da3gs.formats.encoding.quantising import (
     with_largest,
 )
 from da3gs.formats.records import Format, SplatFile
-from da3gs.formats.splats.ply import PlyElement, PlyHeader, ply_comments, read_header
+from da3gs.formats.splats._ply_header import PlyElement, PlyHeader, read_header
+from da3gs.formats.splats.ply import ply_comments
 from da3gs.formats.world_comments import with_comments
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0

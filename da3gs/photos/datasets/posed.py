@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import ColmapCamera, ColmapModel, colmap_files, load_colmap
+from da3gs.formats.cameras.colmap import colmap_files, load_colmap
+from da3gs.formats.cameras.colmap_model import ColmapCamera, ColmapModel
 from da3gs.formats.cameras.lens import Lens
 from da3gs.formats.cameras.transforms import Frame, load_transforms
 from da3gs.geometry.projection import rigid_inverse

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from da3gs.errors import InputError
-from da3gs.formats.cameras.colmap import MODELS, ColmapCamera
+from da3gs.formats.cameras.colmap_model import MODELS, ColmapCamera
 from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.photos import load_photos
 from da3gs.photos.resampling.slices import landing

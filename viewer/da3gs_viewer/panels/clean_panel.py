@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from da3gs.errors import Da3gsError, InputError
 from da3gs.splats.pruning import NO_LIMITS, Limits, parse_photos
+from da3gs_viewer.stage import Stage
 from da3gs_viewer.text import plain
-
-if TYPE_CHECKING:
-    from da3gs_viewer.app import Viewer
 
 MOST_EDGE = 0.5
 SAMPLES = 1_000_000
@@ -29,13 +27,13 @@ NEUTRAL: dict[str, Any] = {
 class CleanPanel:
     """The sliders. Those that need to know where splats come from are there only for scenes that know it."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, stage: Stage) -> None:
         """Add them."""
-        self._viewer, self._turn, self._lock = viewer, 0, threading.Lock()
+        self._stage, self._turn, self._lock = stage, 0, threading.Lock()
         self._settings: dict[Limits, dict[str, Any]] = {NO_LIMITS: dict(NEUTRAL)}
         self._base: object = None
         self._quantiles: dict[str, torch.Tensor] = {}
-        gui, rows = viewer.server.gui, viewer.editor.state.rows
+        gui, rows = stage.server.gui, stage.editor.state.rows
         self.handles: dict[str, Any] = {}
         with gui.add_folder("Clean", expand_by_default=False):
             self._counts = gui.add_markdown("")
@@ -62,7 +60,7 @@ class CleanPanel:
             low, high = self._bounds()
             self.low = gui.add_vector3("From", initial_value=low, step=0.05, visible=False)
             self.high = gui.add_vector3("To", initial_value=high, step=0.05, visible=False)
-            if rows is not None and viewer.names:
+            if rows is not None and stage.names:
                 add["photos"] = gui.add_text(
                     "Only photos", initial_value="", hint="Names or numbers from 0 with commas between"
                 )
@@ -70,12 +68,12 @@ class CleanPanel:
             self._add_budget(gui)
         for handle in (*self.handles.values(), self.low, self.high):
             handle.on_update(lambda _: self._moved())
-        steps.on_click(lambda _: viewer.editor.undo() if steps.value == "Undo" else viewer.editor.reset())
+        steps.on_click(lambda _: stage.editor.undo() if steps.value == "Undo" else stage.editor.reset())
         self.refresh()
 
     def _add_budget(self, gui: Any) -> None:
-        viewer, count = self._viewer, len(self._viewer.editor.state.gaussians)
-        if not viewer.names or count < 2:
+        stage, count = self._stage, len(self._stage.editor.state.gaussians)
+        if not stage.names or count < 2:
             return
         self.budget = gui.add_slider(
             "Budget", min=1, max=count, step=1, initial_value=count, hint="At most so many splats: neighbours merge"
@@ -86,17 +84,17 @@ class CleanPanel:
         def _(event: Any) -> None:
             self.merge.disabled = True
             try:
-                price = viewer.editor.merge(int(self.budget.value))
+                price = stage.editor.merge(int(self.budget.value))
             except Da3gsError as error:
                 notify(event.client, "Cannot merge", str(error))
             else:
-                left = len(viewer.editor.gaussians)
+                left = len(stage.editor.gaussians)
                 notify(event.client, "Merged", f"{left:,} splats; that costs {price:.2f} dB at the photos", "green")
             finally:
                 self.merge.disabled = False
 
     def _bounds(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        means = self._viewer.editor.state.gaussians.means
+        means = self._stage.editor.state.gaussians.means
         means = means[means.isfinite().all(-1)][:: 1 + len(means) // SAMPLES]
         if not len(means):
             return (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)
@@ -106,7 +104,7 @@ class CleanPanel:
 
     def _quantile(self, what: str, share: float) -> float:
         """The value that this share of all splats is below."""
-        state = self._viewer.editor.state
+        state = self._stage.editor.state
         with self._lock:
             if self._base is not state.gaussians:
                 self._base, self._quantiles = state.gaussians, {}
@@ -137,7 +135,7 @@ class CleanPanel:
             max_size=size if size is None or size > 0 else None,
             outliers=int(value["outliers"]) or None,
             crop=crop,  # type: ignore[arg-type]
-            views=parse_photos(photos, self._viewer.names) if photos else None,
+            views=parse_photos(photos, self._stage.names) if photos else None,
         )
         self._settings.setdefault(limits, value)
         return limits
@@ -152,14 +150,14 @@ class CleanPanel:
         if turn != self._turn:
             return
         try:
-            self._viewer.editor.clean(self.limits())
+            self._stage.editor.clean(self.limits())
         except InputError as error:
             self._counts.content = f"**{plain(str(error), 200)}**"
             return
         self._show_box()
 
     def _show_box(self) -> None:
-        scene, crop = self._viewer.server.scene, self._viewer.editor.state.limits.crop
+        scene, crop = self._stage.server.scene, self._stage.editor.state.limits.crop
         low, high = np.array((crop or (0.0,) * 6)[:3]), np.array((crop or (1e-9,) * 6)[3:])
         scene.add_box(
             "/crop",
@@ -172,9 +170,9 @@ class CleanPanel:
 
     def refresh(self) -> None:
         """Say what stays and what goes, and put the sliders where the editor is (after undo, merging and so on)."""
-        editor = self._viewer.editor
+        editor = self._stage.editor
         gone = ", ".join(f"{number:,} {REASONS.get(reason, reason)}" for reason, number in editor.dropped.items())
-        self._counts.content = self._viewer.counts() + (f"; without {gone}" if gone else "")
+        self._counts.content = self._stage.counts() + (f"; without {gone}" if gone else "")
         wanted = self._settings.get(editor.state.limits)
         if wanted is None or editor.state.limits == self._now():
             return

@@ -6,14 +6,12 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from da3gs.errors import Da3gsError
 from da3gs.pipeline.export import SUFFIXES, export
 from da3gs_viewer.panels.clean_panel import notify
-
-if TYPE_CHECKING:
-    from da3gs_viewer.app import Viewer
+from da3gs_viewer.stage import Stage
 
 SCENE = "scene folder (.zip)"
 FRAMES = ("opencv", "opengl", "supersplat")
@@ -22,11 +20,11 @@ FRAMES = ("opencv", "opengl", "supersplat")
 class ExportPanel:
     """Choose a kind of file and get it."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, stage: Stage) -> None:
         """Add the controls."""
-        self._viewer, gui = viewer, viewer.server.gui
+        self._stage, gui = stage, stage.server.gui
         kinds = [suffix for suffix in SUFFIXES if suffix.startswith(".")]
-        if viewer.editor.scene is not None:
+        if stage.editor.scene is not None:
             kinds.append(SCENE)
         with gui.add_folder("Export", expand_by_default=False):
             self._said = gui.add_markdown("")
@@ -38,7 +36,7 @@ class ExportPanel:
 
     def refresh(self) -> None:
         """Say how much would be written."""
-        self._said.content = f"{self._viewer.counts()}, as cleaned"
+        self._said.content = f"{self._stage.counts()}, as cleaned"
 
     def _download(self, client: Any) -> None:
         if client is None:
@@ -46,7 +44,7 @@ class ExportPanel:
         self.button.disabled = True
         card = client.add_notification("Export", "Writing ...", loading=True, with_close_button=False)
         try:
-            name, content = exported(self._viewer, self.kind.value, self.frame.value)
+            name, content = exported(self._stage, self.kind.value, self.frame.value)
             client.send_file_download(name, content, save_immediately=True)
         except Da3gsError as error:
             notify(client, "Cannot export", str(error))
@@ -55,13 +53,13 @@ class ExportPanel:
             self.button.disabled = False
 
 
-def exported(viewer: Viewer, kind: str, frame: Any = "opencv") -> tuple[str, bytes]:
+def exported(stage: Stage, kind: str, frame: Any = "opencv") -> tuple[str, bytes]:
     """What is on show as a file: its name and content.
 
     Raises:
         Da3gsError: it cannot be written like this.
     """
-    editor, name = viewer.editor, safe_name(viewer)
+    editor, name = stage.editor, safe_name(stage)
     with tempfile.TemporaryDirectory(prefix="da3gs-export-") as folder:
         if kind == SCENE:
             target = Path(folder) / f"{name}.scene"
@@ -76,7 +74,7 @@ def exported(viewer: Viewer, kind: str, frame: Any = "opencv") -> tuple[str, byt
         return file.name, file.read_bytes()
 
 
-def safe_name(viewer: Viewer) -> str:
+def safe_name(stage: Stage) -> str:
     """What to call files of this scene: of letters and digits only."""
-    first = viewer.names[0] if viewer.names else "splats"
+    first = stage.names[0] if stage.names else "splats"
     return re.sub(r"[^0-9A-Za-z_-]+", "-", first).strip("-")[:40] or "scene"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.panels.clean_panel import notify
 from da3gs_viewer.pictures import Artist, Look
-
-if TYPE_CHECKING:
-    from da3gs_viewer.app import Viewer
+from da3gs_viewer.stage import Stage
 
 UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
 _PATCH = 9
@@ -106,9 +104,9 @@ def hit(artist: Artist, origin: ndarray, direction: ndarray) -> Float[Tensor, "3
 class LevelPanel:
     """Buttons to level, to scale and to turn over; points are clicked in the picture."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, stage: Stage) -> None:
         """Add them."""
-        self._viewer, gui = viewer, viewer.server.gui
+        self._stage, gui = stage, stage.server.gui
         self._points: list[Tensor] = []
         self._marks: list[Any] = []
         self._picking: tuple[Any, Any] | None = None
@@ -120,7 +118,7 @@ class LevelPanel:
             self.flip = gui.add_button("Upside down")
         self.level.on_click(lambda event: self._pick(event.client, 3))
         self.scale.on_click(lambda event: self._pick(event.client, 2))
-        self.flip.on_click(lambda _: viewer.editor.place(flipped(torch.as_tensor(viewer.home.position))))
+        self.flip.on_click(lambda _: stage.editor.place(flipped(torch.as_tensor(stage.home.position))))
 
     def _pick(self, client: Any, wanted: int) -> None:
         """Wait for clicks in one browser; a second press gives up."""
@@ -140,7 +138,7 @@ class LevelPanel:
         self.said.content = f"Click {wanted} points in the picture; the button again gives up."
 
     def _clicked(self, client: Any, wanted: int, origin: Any, direction: Any) -> None:
-        point = hit(self._viewer.artist, np.array(origin), np.array(direction))
+        point = hit(self._stage.artist, np.array(origin), np.array(direction))
         if point is None:
             notify(client, "Nothing there", "Click on something solid.", "yellow")
             return
@@ -148,7 +146,7 @@ class LevelPanel:
         self._marks.append(
             client.scene.add_icosphere(
                 f"/marks/{len(self._points)}",
-                radius=self._viewer.home.distance / 100,
+                radius=self._stage.home.distance / 100,
                 color=(255, 60, 60),
                 position=point.numpy(),
             )
@@ -160,13 +158,13 @@ class LevelPanel:
         self._stop()
         try:
             if wanted == 3:
-                moved = levelled(points, torch.as_tensor(self._viewer.home.position))
+                moved = levelled(points, torch.as_tensor(self._stage.home.position))
             else:
                 moved = measured(points, float(self.length.value))
         except InputError as error:
             notify(client, "Not moved", str(error))
             return
-        self._viewer.editor.place(moved)
+        self._stage.editor.place(moved)
 
     def _stop(self) -> None:
         """No more clicks."""

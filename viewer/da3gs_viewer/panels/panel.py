@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from da3gs_viewer.panels.clean_panel import CleanPanel
@@ -11,9 +11,7 @@ from da3gs_viewer.panels.export_panel import ExportPanel
 from da3gs_viewer.panels.level import LevelPanel
 from da3gs_viewer.panels.path_panel import PathPanel
 from da3gs_viewer.panels.photos_panel import PhotosPanel
-
-if TYPE_CHECKING:
-    from da3gs_viewer.app import Viewer
+from da3gs_viewer.stage import Stage
 
 KEYS = {
     "H": "back to the first photo",
@@ -35,24 +33,24 @@ HELP = """
 
 
 class Panel:
-    """The controls of one viewer. Texts from files appear in plain fields only, never as markup."""
+    """The controls of one stage. Texts from files appear in plain fields only, never as markup."""
 
-    def __init__(self, viewer: Viewer) -> None:
-        """Add the controls to the viewer's server."""
-        self._viewer = viewer
+    def __init__(self, stage: Stage) -> None:
+        """Add the controls to the stage's server."""
+        self._stage = stage
         self._add_view()
-        self.photos = PhotosPanel(viewer)
-        self.clean = CleanPanel(viewer)
-        self.path = PathPanel(viewer)
-        self.level = LevelPanel(viewer)
-        self.export = ExportPanel(viewer)
+        self.photos = PhotosPanel(stage)
+        self.clean = CleanPanel(stage)
+        self.path = PathPanel(stage)
+        self.level = LevelPanel(stage)
+        self.export = ExportPanel(stage)
         self._add_help()
 
     def _add_view(self) -> None:
-        viewer, gui = self._viewer, self._viewer.server.gui
+        stage, gui = self._stage, self._stage.server.gui
         with gui.add_folder("View"):
-            self.mode = gui.add_dropdown("Mode", viewer.artist.modes, initial_value="colour")
-            if viewer.names:
+            self.mode = gui.add_dropdown("Mode", stage.artist.modes, initial_value="colour")
+            if stage.names:
                 self.compare = gui.add_dropdown(
                     "Compare",
                     ("off", "wipe", "beside"),
@@ -61,9 +59,7 @@ class Panel:
                 )
                 self.wipe = gui.add_slider("Wipe", min=0.0, max=1.0, step=0.01, initial_value=0.5)
                 self.frustums = gui.add_checkbox("Photo frustums", initial_value=True)
-                self.frustums.on_update(
-                    lambda _: viewer.frustums.show(viewer.server.get_clients(), self.frustums.value)
-                )
+                self.frustums.on_update(lambda _: stage.frustums.show(stage.server.get_clients(), self.frustums.value))
                 for handle in (self.compare, self.wipe):
                     handle.on_update(lambda _: self._look())
             self.background = gui.add_rgb("Background", initial_value=(0, 0, 0))
@@ -73,7 +69,7 @@ class Panel:
                 initial_value="auto",
                 hint="Browser: its own splats, fewer and in one colour each. Server: small exact pictures",
             )
-            most = min(len(viewer.editor.state.gaussians), viewer.max_splats)
+            most = min(len(stage.editor.state.gaussians), stage.max_splats)
             if most > 1:
                 self.limit = gui.add_slider(
                     "Splats in the browser", min=min(1000, most - 1), max=most, step=1, initial_value=most
@@ -83,13 +79,13 @@ class Panel:
             link.on_click(lambda event: self.show_link(event.client))
         for handle in (self.mode, self.background):
             handle.on_update(lambda _: self._look())
-        self.moving.on_update(lambda _: setattr(viewer, "moving", self.moving.value))
+        self.moving.on_update(lambda _: setattr(stage, "moving", self.moving.value))
 
     def _look(self) -> None:
-        photos = bool(self._viewer.names)
-        self._viewer.change_look(
+        photos = bool(self._stage.names)
+        self._stage.change_look(
             dataclasses.replace(
-                self._viewer.look,
+                self._stage.look,
                 mode=self.mode.value,
                 background=tuple(value / 255 for value in self.background.value),
                 compare=self.compare.value if photos else "off",
@@ -103,14 +99,14 @@ class Panel:
         wanted = int(self.limit.value)
         time.sleep(0.2)  # while the slider moves, only where it comes to rest counts
         if wanted == int(self.limit.value):
-            self._viewer.change_limit(wanted)
+            self._stage.change_limit(wanted)
 
     def show_link(self, client: Any) -> None:
         """The page's address with where this browser's camera is."""
         if client is None:
             return
         with client.gui.add_modal("Link to this view") as modal:
-            client.gui.add_text("Address", camera_link(self._viewer.url, client.camera))
+            client.gui.add_text("Address", camera_link(self._stage.url, client.camera))
             client.gui.add_button("Close").on_click(lambda _: modal.close())
 
     def refresh(self) -> None:
@@ -119,16 +115,16 @@ class Panel:
         self.export.refresh()
 
     def _add_help(self) -> None:
-        viewer, gui = self._viewer, self._viewer.server.gui
+        stage, gui = self._stage, self._stage.server.gui
 
         def go(client: Any, step: int | None) -> None:
             """Stand at a photo's camera."""
             if client is None:
                 return
             if step is None:
-                viewer.fly(client, viewer.home)
-            elif viewer.names:
-                viewer.stand_at(client, (viewer.look.photo + step) % len(viewer.names))
+                stage.fly(client, stage.home)
+            elif stage.names:
+                stage.stand_at(client, (stage.look.photo + step) % len(stage.names))
 
         def cycle(handle: Any) -> None:
             """Choose the next option."""
@@ -138,9 +134,9 @@ class Panel:
         actions: dict[str, Any] = {
             "H": lambda event: go(event.client, None),
             "V": lambda _: cycle(self.mode),
-            "Z": lambda _: viewer.editor.undo(),
+            "Z": lambda _: stage.editor.undo(),
         }
-        if viewer.names:
+        if stage.names:
             actions |= {
                 "N": lambda event: go(event.client, 1),
                 "B": lambda event: go(event.client, -1),

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +22,8 @@ from da3gs_viewer.films import SUFFIXES, FilmCancelledError, depth_array, film, 
 from da3gs_viewer.flight import Flight, Key, degrees
 from da3gs_viewer.painter import camera_at
 from da3gs_viewer.panels.clean_panel import notify
+from da3gs_viewer.stage import Stage
 from da3gs_viewer.viewpoint import Viewpoint
-
-if TYPE_CHECKING:
-    from da3gs_viewer.app import Viewer
 
 FORMATS = ("nerfstudio", "supersplat", "inria", "transforms")
 COLOR = (80, 200, 255)
@@ -36,14 +34,14 @@ MOST_FILE = 50_000_000
 class PathPanel:
     """The controls of the one camera path that all browsers share."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, stage: Stage) -> None:
         """Add them."""
-        self._viewer, self.flight = viewer, Flight()
+        self._stage, self.flight = stage, Flight()
         self._drawn: list[Any] = []
         self._lock, self._filming = threading.Lock(), threading.Lock()
         self._stop, self._play = threading.Event(), 0
         self._syncing = False
-        gui = viewer.server.gui
+        gui = stage.server.gui
         with gui.add_folder("Camera path", expand_by_default=False):
             self._add_keys(gui)
             self._add_files(gui)
@@ -114,7 +112,7 @@ class PathPanel:
             return
         match what:
             case "Go" if client is not None:
-                self._viewer.fly(client, self._viewpoint(self.flight.keys[place]))
+                self._stage.fly(client, self._viewpoint(self.flight.keys[place]))
                 return
             case "Set" if client is not None:
                 camera = client.camera
@@ -132,7 +130,7 @@ class PathPanel:
         self._refresh(place)
 
     def _viewpoint(self, key: Key) -> Viewpoint:
-        home = self._viewer.home
+        home = self._stage.home
         return Viewpoint(position=key.position, wxyz=key.wxyz, distance=home.distance, fov=key.fov, aspect=1e-3)
 
     def _edit(self, **changes: float) -> None:
@@ -175,7 +173,7 @@ class PathPanel:
 
     def _draw(self) -> None:
         """Small balls, so small that one does not see that in which one stands, and the line between them."""
-        scene, size = self._viewer.server.scene, self._viewer.home.distance / 250
+        scene, size = self._stage.server.scene, self._stage.home.distance / 250
         with self._lock:
             for handle in self._drawn:
                 handle.remove()
@@ -220,7 +218,7 @@ class PathPanel:
         cameras = path.at(torch.linspace(0, path.duration, count, dtype=torch.float64))
         poses, lenses = cameras.cam_to_world, cameras.intrinsics[:, 1, 1]
         turns = matrix_to_quaternion(poses[:, :3, :3])
-        while self._play == client.client_id + 1 and client.client_id in self._viewer.server.get_clients():
+        while self._play == client.client_id + 1 and client.client_id in self._stage.server.get_clients():
             share = (time.monotonic() - began) / max(path.duration, 1e-3)
             if share >= 1 and not path.loop:
                 break
@@ -271,15 +269,15 @@ class PathPanel:
         try:
             self._stop.clear()
             self.bar.value, self.bar.visible, self.cancel.visible = 0.0, True, True
-            look = dataclasses.replace(self._viewer.look, compare="off")
+            look = dataclasses.replace(self._stage.look, compare="off")
 
             def told(done: int, total: int) -> None:
                 """Show progress; stop where nobody waits any more."""
-                if client.client_id not in self._viewer.server.get_clients():
+                if client.client_id not in self._stage.server.get_clients():
                     self._stop.set()  # nobody would get it
                 self.bar.value = 100.0 * done / total
 
-            content = film(self._viewer.artist, look, self._path(), suffix=self.kind.value, told=told, stop=self._stop)
+            content = film(self._stage.artist, look, self._path(), suffix=self.kind.value, told=told, stop=self._stop)
             client.send_file_download(f"flight{self.kind.value}", content, save_immediately=True)
         except FilmCancelledError:
             with contextlib.suppress(Warning):
@@ -294,16 +292,14 @@ class PathPanel:
         """What this browser sees, at the size that is chosen."""
         if client is None:
             return
-        viewer, camera = self._viewer, client.camera
+        stage, camera = self._stage, client.camera
         own = camera_at(camera.position, camera.wxyz, camera.fov, int(self.width.value), int(self.height.value))
         try:
             if what == "Screenshot":
-                client.send_file_download(
-                    "view.png", screenshot(viewer.artist, viewer.look, own), save_immediately=True
-                )
+                client.send_file_download("view.png", screenshot(stage.artist, stage.look, own), save_immediately=True)
             else:
                 client.send_file_download(
-                    "depth.npy", depth_array(viewer.artist, viewer.look, own), save_immediately=True
+                    "depth.npy", depth_array(stage.artist, stage.look, own), save_immediately=True
                 )
         except Da3gsError as error:
             notify(client, "No picture", str(error))

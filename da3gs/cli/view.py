@@ -26,6 +26,7 @@ from da3gs.errors import InputError
 if TYPE_CHECKING:
     from da3gs.exports.splat_file import BareSplats
     from da3gs.scene import Scene
+    from da3gs_viewer.serving.guard import Guard
 
 USUAL_PORT = 8080
 
@@ -46,6 +47,10 @@ class View(Command):
     """Where to listen; 0.0.0.0 lets others on the network in."""
     port: Annotated[int, option("N")] = USUAL_PORT
     """Port to listen on; 0 takes any free one."""
+    url: Annotated[Optional[str], option("http://NAME[:PORT]", hint="")] = None
+    """The address that people type, where it is another one: behind a container's port, a tunnel or a proxy."""
+    open: Switch = False
+    """Of --url: ask for no token; whoever reaches the address can use it, and this machine's disk and processor."""
     no_browser: Switch = False
     """Do not open a browser window."""
     model: Annotated[str, option("auto|NAME|FILE|FOLDER")] = "auto"
@@ -63,14 +68,18 @@ class View(Command):
     def run(self, session: Session) -> int:
         """Open, serve, until interrupted."""
         from da3gs_viewer.serving.address import check_address
+        from da3gs_viewer.serving.guard import Guard
 
         check_address(self.host, self.port)
+        if self.open and self.url is None:
+            raise InputError("--open goes with --url, the address at which everybody may come")
+        guard = Guard.of(self.host, url=self.url, anyone=self.open)
         if not self.inputs:
-            self._serve_uploads(session)
+            self._serve_uploads(session, guard)
             return 0
         show(
-            self._open(session), session, host=self.host, port=self.port, open_browser=not self.no_browser,
-            drawing=self.common,
+            self._read(session), session, host=self.host, port=self.port, open_browser=not self.no_browser,
+            drawing=self.common, guard=guard,
         )  # fmt: skip
         return 0
 
@@ -81,7 +90,7 @@ class View(Command):
             "device": common.device, "threads": common.threads, "seed": common.seed or 0, "backend": common.backend,
         }  # fmt: skip
 
-    def _serve_uploads(self, session: Session) -> None:
+    def _serve_uploads(self, session: Session, guard: Guard) -> None:
         """The upload page, until interrupted."""
         import webbrowser
 
@@ -92,13 +101,15 @@ class View(Command):
         options = self._computing()
         keep = None if self.keep is None else Path(self.keep)
         model = self.model if not Path(self.model).exists() else str(Path(self.model).resolve())
-        with Uploads(host=self.host, port=self.port, model=model, limits=limits, keep=keep, options=options) as uploads:
+        with Uploads(
+            host=self.host, port=self.port, model=model, limits=limits, keep=keep, options=options, guard=guard,
+        ) as uploads:  # fmt: skip
             _say_ready(session, uploads.url, {})
             if not self.no_browser and has_display():
                 webbrowser.open(uploads.url)
             uploads.wait()
 
-    def _open(self, session: Session) -> Scene | BareSplats:
+    def _read(self, session: Session) -> Scene | BareSplats:
         from da3gs.cli._scenes import is_scene_or_splats, open_scene
 
         if len(self.inputs) == 1 and is_scene_or_splats(self.inputs[0]):
@@ -126,6 +137,7 @@ def show(
     open_browser: bool = True,
     drawing: Drawing = DRAWING,
     facts: dict[str, Any] | None = None,
+    guard: Guard | None = None,
 ) -> None:
     """Serve a scene until interrupted, and print the address when it is ready.
 
@@ -133,6 +145,7 @@ def show(
         port: None takes the usual one, or any other that is free.
         drawing: device and backend of the server's pictures.
         facts: what else the one JSON object holds.
+        guard: who may look in; None makes one.
     """
     from da3gs_viewer import view
     from da3gs_viewer.serving.address import check_address
@@ -153,6 +166,7 @@ def show(
             device=drawing.device,
             backend=drawing.backend,
             ready=lambda url: _say_ready(session, url, facts or {}),
+            guard=guard,
         )
 
 

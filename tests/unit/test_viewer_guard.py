@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from da3gs.errors import BackendError
+from da3gs.errors import BackendError, InputError
 from da3gs_viewer import Viewer
 from da3gs_viewer.serving.guard import Guard, guarding
 from da3gs_viewer.text import escaped, json_in_page, plain
@@ -184,6 +184,38 @@ def test_the_token_is_never_logged(shared: Viewer, caplog: pytest.LogCaptureFixt
         assert handshake(port, path=f"/?token={token}x") == 403
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("websockets.client")]
     assert not any(str(token) in said for said in ours)
+
+
+def test_the_address_that_people_type() -> None:
+    """Behind a container's port or a proxy Host and Origin name that address; nothing else gets in."""
+    there = ("172.17.0.2", 7860)
+    guard = Guard.of("0.0.0.0", url="https://Name.example/")
+    path = f"/?token={guard.token}"
+    for host, origin, in_ in (
+        ("name.example", "https://name.example", True),
+        ("name.example:443", "https://name.example:443", True),
+        ("name.example:80", "https://name.example", False),
+        ("name.example", "http://name.example", False),
+        ("name.example", "https://other.example", False),
+        ("other.example", "https://name.example", False),
+        ("172.17.0.2:7860", "https://name.example", True),
+        ("172.17.0.2:7860", "http://172.17.0.2:7860", True),
+    ):
+        assert (guard.refusal([host], [origin], [], path, there) is None) == in_, (host, origin)
+    assert guard.refusal(["name.example"], [], [], "/", there) is not None
+    assert "Secure" in str(guard.cookie(path, 7860))
+    assert guard.link(guard.url or "") == f"https://name.example/?token={guard.token}"
+    here = Guard.of("0.0.0.0", url="http://127.0.0.1:8080")
+    for host in ("localhost:8080", "127.0.0.1:8080"):
+        assert here.refusal([host], [f"http://{host}"], [], f"/?token={here.token}", there) is None
+    anyone = Guard.of("0.0.0.0", url="https://name.example", anyone=True)
+    assert anyone.refusal(["name.example"], [], [], "/", there) is None
+    assert anyone.refusal(["other.example"], [], [], "/", there) is not None
+    assert anyone.framing == "frame-ancestors *"
+    assert guard.framing == here.framing == Guard.of("127.0.0.1").framing == "frame-ancestors 'none'"
+    for wrong in ("name.example", "ftp://name", "http://", "http://name/below", "http://a@b"):
+        with pytest.raises(InputError, match="--url"):
+            Guard.of("0.0.0.0", url=wrong)
 
 
 def test_a_server_that_cannot_be_guarded_is_said_aloud() -> None:

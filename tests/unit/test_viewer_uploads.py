@@ -18,10 +18,11 @@ from websockets.typing import Origin
 
 from da3gs_viewer import uploads as module
 from da3gs_viewer.jobs import Job, JobCancelledError, JobFailedError, Worker, check_video
+from da3gs_viewer.serving.guard import Guard
 from da3gs_viewer.upload_session import PIECE, UploadLimits
 from da3gs_viewer.uploads import Uploads
 from tests.small_scene import small_scene
-from tests.unit.test_viewer_guard import ask, status
+from tests.unit.test_viewer_guard import WORD, ask, status
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 STRANGE = "</script><img src=x onerror=alert(1)>.jpg"
@@ -124,7 +125,48 @@ def test_photos_become_a_scene_on_show(uploads: Uploads, page: Page) -> None:
     assert done["passed"] == ["2: is a depth map (d.png, e.png)"]
     assert uploads._worker.jobs[0].model == "da3-small"
     assert uploads._worker.jobs[0].poses == "predicted"
-    assert status(done["port"], f"Host: 127.0.0.1:{done['port']}") == 200
+    port = int(uploads.url.rpartition(":")[2])
+    assert status(port, f"Host: 127.0.0.1:{port}", path=done["path"]) == 200
+    assert status(port, f"Host: 127.0.0.1:{port}", path="/scene/another/") == 404
+    inner = uploads._viewers[0][1]
+    assert inner.url == uploads.url + done["path"]
+    assert status(inner.server.get_port(), f"Host: 127.0.0.1:{inner.server.get_port()}") == 403, "not past this page"
+
+
+def test_scenes_are_reached_through_the_one_port_and_the_address_that_people_type(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As behind a container's port: the browser knows one name, and neither ours nor the scene's own port."""
+    monkeypatch.setattr(module, "Worker", QuickWorker)
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    guard = Guard.of("127.0.0.1", url="http://photos.example:8443")
+    with Uploads(port=0, guard=guard) as uploads:
+        assert uploads.url == f"http://photos.example:8443/?token={guard.token}"
+        port, there = uploads._port, ("Host: photos.example:8443", f"Cookie: da3gs_{uploads._port}={guard.token}")
+        assert status(port, *there) == 200
+        assert status(port, "Host: photos.example:8443") == 403, "no token"
+        assert status(port, "Host: photos.example", there[1]) == 403
+
+        def opened(path: str, **keywords: Any) -> ClientConnection:
+            """A WebSocket of a page of that name."""
+            wire = socket.create_connection(("127.0.0.1", port), timeout=10)
+            uri, origin = f"ws://photos.example:8443{path}?token={guard.token}", Origin("http://photos.example:8443")
+            return connect(uri, sock=wire, origin=origin, proxy=None, **keywords)
+
+        with opened("/") as wire:
+            page = Page(wire)
+            page.send("a.jpg")
+            page.ask(do="start")
+            path = page.hear("done", "failed")["path"]
+        assert status(port, *there, path=path) == 200
+        assert "text/html" in ask(port, *there, path=path)
+        assert status(port, "Host: photos.example:8443", path=path) == 403
+        assert uploads._viewers[0][1].url == f"http://photos.example:8443{path}?token={guard.token}"
+        with opened(path.rstrip("/"), subprotocols=[WORD]) as wire:
+            assert wire.subprotocol == WORD
+            assert len(wire.recv(timeout=30)) > 100, "the scene"
+        with opened("/scene/another/") as wire, pytest.raises(ConnectionClosed):
+            wire.recv(timeout=10)
 
 
 def test_names_never_reach_the_disk_as_they_are(uploads: Uploads, page: Page) -> None:

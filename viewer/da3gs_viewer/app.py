@@ -206,6 +206,7 @@ def view(
     device: Device = "auto",
     backend: Backend = "auto",
     ready: Callable[[str], Any] | None = None,
+    guard: Guard | None = None,
 ) -> None:
     """Show a scene in the browser until interrupted.
 
@@ -215,12 +216,13 @@ def view(
         device: where the server draws.
         backend: draws the splats.
         ready: called with the page's address once it can be opened.
+        guard: who may look in; None makes one.
 
     Raises:
         InputError: the host or the port cannot be had.
     """
     require_viser()
-    with Viewer(scene, host=host, port=port, device=device, backend=backend) as viewer:
+    with Viewer(scene, host=host, port=port, device=device, backend=backend, guard=guard) as viewer:
         if ready is not None:
             ready(viewer.url)
         if open_browser and has_display():

@@ -47,6 +47,7 @@ class Stage:
         """
         self.editor, self.max_splats, self.guard = editor, max_splats, guard
         self._host, self._port = host, port
+        self.address: str | None = None
         self.artist, self.look = Artist(editor), Look()
         self.moving: Moving = "auto"
         self.on_look: list[Callable[[], object]] = []
@@ -88,7 +89,7 @@ class Stage:
     @property
     def url(self) -> str:
         """The page's address, with the token where one is needed; known once it is started."""
-        return self.guard.link(page_url(self._host, self._port))
+        return self.address or self.guard.link(self.guard.url or page_url(self._host, self._port))
 
     def browser_splats(self, limit: int) -> BrowserSplats:
         """What a browser that bears ``limit`` splats gets; the same for all of them."""

@@ -190,14 +190,11 @@ class Session:
         scene = self._folder / "photos.scene"
         self._clear()
         try:
-            viewer = await self._uploads.reconstruct(source, scene, model, poses, told)
+            path, viewer = await self._uploads.reconstruct(source, scene, model, poses, told)
             self._shown = True
-            port = viewer.server.get_port()
-            token = self._uploads.guard.token
-            query = "" if token is None else f"?token={token}"
             splats = len(viewer.editor.gaussians)
             photos, passed = len(viewer.names), passed_over(viewer)
-            await self.say(state="done", port=port, query=query, splats=splats, photos=photos, passed=passed)
+            await self.say(state="done", path=path, splats=splats, photos=photos, passed=passed)
         except JobCancelledError:
             self._clear()
             with contextlib.suppress(ConnectionClosed):

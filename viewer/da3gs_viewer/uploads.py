@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import secrets
 import shutil
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from da3gs.errors import InputError
 from da3gs_viewer.jobs import Job, Worker
 from da3gs_viewer.serving.address import check_address, is_loopback, page_url
 from da3gs_viewer.serving.guard import Guard, quiet_logger
+from da3gs_viewer.serving.relay import PREFIX, Relay, Target, spoken
 from da3gs_viewer.upload_session import PIECE, WAITING, Refused, Session, UploadLimits
 
 if TYPE_CHECKING:
@@ -40,9 +42,9 @@ _PAGES = {"/": "upload.html", "/upload.js": "upload.js", "/upload.css": "upload.
 _TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; "
 )
-"""The Content-Security-Policy of the page."""
+"""The Content-Security-Policy of the page, before the guard's word on frames."""
 
 
 class Uploads:
@@ -64,6 +66,7 @@ class Uploads:
         limits: UploadLimits | None = None,
         keep: Path | None = None,
         options: dict[str, Any] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Prepare; nothing is served before ``start``.
 
@@ -71,19 +74,25 @@ class Uploads:
             model: chosen unless the browser names another one of ``da3gs models``.
             keep: where uploads and scenes stay; None: they go with the page.
             options: further keywords of ``reconstruct``.
+            guard: who may use it; None makes one.
         """
         self._host, self._port, self._model = host, port, str(resolved_model(model))
         self._limits = UploadLimits() if limits is None else limits
         self._keep, self._options = keep, dict(options or {})
-        self.guard = Guard.of(host)
+        self.guard = Guard.of(host) if guard is None else guard
         self._closed, self._busy = threading.Event(), asyncio.Lock()
-        self._viewers: list[Viewer] = []
+        self._relay = Relay()
+        self._viewers: list[tuple[str, Viewer]] = []
         self._count, self._lock = 0, threading.Lock()
 
     @property
     def url(self) -> str:
         """The page's address, with the token where one is needed; known once it is started."""
-        return self.guard.link(page_url(self._host, self._port))
+        return self.guard.link(self._base)
+
+    @property
+    def _base(self) -> str:
+        return self.guard.url or page_url(self._host, self._port)
 
     def start(self) -> Uploads:
         """Listen, and warm the process up that will reconstruct.
@@ -124,6 +133,7 @@ class Uploads:
                 self._host,
                 self._port,
                 process_request=self.guard.checked(self._page),
+                select_subprotocol=spoken,
                 max_size=PIECE + 1024,
                 max_queue=2,
                 compression=None,
@@ -139,13 +149,15 @@ class Uploads:
         async with server:
             await self._stop.wait()
 
-    def _page(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The page's three files, and nothing else; WebSockets go on to ``_talk``."""
+    async def _page(self, connection: ServerConnection, request: Request) -> Response | None:
+        """The page's three files, and scenes; WebSockets go on to ``_talk``."""
         from websockets.datastructures import Headers
         from websockets.http11 import Response
 
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return None
+        if request.path.startswith(PREFIX):
+            return await self._relay.page(connection, request)
         name = _PAGES.get(request.path.partition("?")[0])
         if name is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "404: there is nothing here\n")
@@ -153,13 +165,16 @@ class Uploads:
         headers = Headers()
         headers["Content-Type"] = _TYPES[name.rpartition(".")[2]]
         headers["Content-Length"] = str(len(body))
-        headers["Content-Security-Policy"] = POLICY
+        headers["Content-Security-Policy"] = POLICY + self.guard.framing
         return Response(200, "OK", headers, body)
 
     async def _talk(self, connection: ServerConnection) -> None:
         """One page, from its first word until it is closed."""
         from websockets.exceptions import ConnectionClosed
 
+        if connection.request is not None and connection.request.path.startswith(PREFIX):
+            await self._relay.talk(connection)
+            return
         session = Session(self, connection)
         try:
             await session.run()
@@ -204,8 +219,8 @@ class Uploads:
         """How much one browser may send."""
         return self._limits
 
-    async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> Viewer:
-        """The scene of an upload, on show.
+    async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> tuple[str, Viewer]:
+        """The scene of an upload, on show: the path below this page's address, and the viewer.
 
         Raises:
             JobFailedError: see ``Worker.run``; also where the scene cannot be opened.
@@ -224,21 +239,25 @@ class Uploads:
         """End the job that is running."""
         self._worker.cancel()
 
-    def _show(self, folder: Path) -> Viewer:
+    def _show(self, folder: Path) -> tuple[str, Viewer]:
         from da3gs.scene import load_scene
         from da3gs_viewer.app import Viewer
 
+        inner = Guard(host="127.0.0.1", token=secrets.token_urlsafe(24))  # others may work on this machine
         viewer = Viewer(
-            load_scene(folder), host=self._host, port=0, guard=self.guard,
+            load_scene(folder), host="127.0.0.1", port=0, guard=inner,
             device=self._options.get("device", "auto"), backend=self._options.get("backend", "auto"),
         ).start()  # fmt: skip
+        path = self._relay.add(Target(port=viewer.server.get_port(), token=inner.token))
+        viewer.address = self.guard.link(self._base + path)
         with self._lock:
-            self._viewers.append(viewer)
+            self._viewers.append((path, viewer))
             old = self._viewers[:-MOST_SCENES]
             del self._viewers[:-MOST_SCENES]
-        for one in old:
+        for gone, one in old:
+            self._relay.remove(gone)
             one.close()
-        return viewer
+        return path, viewer
 
     @property
     def keeps(self) -> bool:
@@ -260,7 +279,7 @@ class Uploads:
         if hasattr(self, "_worker"):
             self._worker.close()
         self._thread.join(10)
-        for viewer in self._viewers:
+        for _, viewer in self._viewers:
             viewer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -114,8 +114,7 @@ const heard = {
     busy = false;
     done = true;
     at("bar").hidden = true;
-    const link = `${location.protocol}//${location.hostname}:${message.port}/${message.query}`;
-    at("open").href = link;
+    at("open").href = new URL(message.path + location.search, location.href).href;
     at("open").hidden = false;
     say(`${message.splats} splats from ${message.photos} photos.`);
     at("passed").hidden = message.passed.length === 0;

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from da3gs.errors import BackendError
+from da3gs.errors import BackendError, InputError
 from da3gs_viewer.serving.address import is_loopback, is_wildcard
 
 if TYPE_CHECKING:
@@ -42,13 +42,34 @@ class Guard:
 
     host: str
     """Where the server listens."""
+    url: str | None = None
+    """The address that people type where it is another one: behind a container's port, a tunnel or a proxy."""
     token: str | None = dataclasses.field(default=None, repr=False)
     """What everybody must show; None on a loopback address."""
 
     @classmethod
-    def of(cls, host: str) -> Guard:
-        """The guard of a server that listens on ``host``, with a fresh token unless only this machine can reach it."""
-        return cls(host=host, token=None if is_loopback(host) else secrets.token_urlsafe(24))
+    def of(cls, host: str, *, url: str | None = None, anyone: bool = False) -> Guard:
+        """The guard of a server that listens on ``host``, with a fresh token unless only this machine can reach it.
+
+        Args:
+            url: what people type, ``http://name:port``, where it is not this address.
+            anyone: ask for no token, whoever reaches it.
+
+        Raises:
+            InputError: the URL is none, or has a path.
+        """
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or _split(parts.netloc)[0] is None or parts.path.strip("/"):
+                raise InputError(f"--url {url[:80]!r} is no address like http://name:8080; paths are not served")
+            url = f"{parts.scheme}://{parts.netloc.lower()}"
+        needed = not anyone and (url is not None or not is_loopback(host))
+        return cls(host=host, url=url, token=secrets.token_urlsafe(24) if needed else None)
+
+    @property
+    def framing(self) -> str:
+        """The policy on pages that show ours in a frame: none may, but where nobody is asked for a token."""
+        return "frame-ancestors *" if self.token is None and self.url is not None else "frame-ancestors 'none'"
 
     def refusal(
         self, hosts: list[str], origins: list[str], cookies: list[str], path: str, local: tuple[str, int]
@@ -73,7 +94,8 @@ class Guard:
         """The cookie to set where the token came in the address, so that later requests do not need it there."""
         if self.token is None or not self._same(_query_token(path)):
             return None
-        return f"{_cookie_name(port)}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+        secure = "; Secure" if self.url is not None and self.url.startswith("https:") else ""
+        return f"{_cookie_name(port)}={self.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
     def link(self, url: str) -> str:
         """The address with what it takes to be let in."""
@@ -84,6 +106,9 @@ class Guard:
     def _is_ours(self, name: str, local: tuple[str, int]) -> bool:
         """Whether a Host header names us. An address must be that at which the request arrived: a name that somebody
         else's DNS points at us is none of ours."""
+        return self._is_public(name) or self._is_local(name, local)
+
+    def _is_local(self, name: str, local: tuple[str, int]) -> bool:
         host, port = _split(name)
         if port != local[1] or host is None:
             return False
@@ -92,8 +117,19 @@ class Guard:
         ours = {_bracketed(local[0]), _bracketed(self.host), *_own_names()}
         return host in ours and not is_wildcard(host.strip("[]"))
 
+    def _is_public(self, name: str) -> bool:
+        """Whether a Host header is the address that people type; one name of this machine is as good as another."""
+        if self.url is None:
+            return False
+        usual = 443 if self.url.startswith("https:") else 80
+        (host, port), (wanted, at) = _split(name, usual), _split(urlsplit(self.url).netloc, usual)
+        return port == at and (host == wanted or (wanted in _LOOPBACK and host in _LOOPBACK))
+
     def _is_our_origin(self, origin: str, local: tuple[str, int]) -> bool:
-        return origin.startswith("http://") and self._is_ours(origin.removeprefix("http://"), local)
+        scheme, _, name = origin.partition("://")
+        if self.url is not None and scheme == urlsplit(self.url).scheme and self._is_public(name):
+            return True
+        return scheme == "http" and self._is_local(name, local)
 
     def _shown(self, cookies: list[str], path: str, port: int) -> bool:
         given = _query_token(path)
@@ -128,7 +164,7 @@ class Guard:
                 for name, value in HEADERS.items():
                     answer.headers.setdefault(name, value)
                 if "Content-Security-Policy" not in answer.headers:
-                    answer.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+                    answer.headers["Content-Security-Policy"] = self.framing
                 if (cookie := self.cookie(request.path, local[1])) is not None:
                     answer.headers["Set-Cookie"] = cookie
             return answer
@@ -136,8 +172,8 @@ class Guard:
         return process_request
 
 
-def _split(name: str) -> tuple[str | None, int]:
-    """Host (lower case, IPv6 in brackets) and port of ``host:port``; no port is 80."""
+def _split(name: str, usual: int = 80) -> tuple[str | None, int]:
+    """Host (lower case, IPv6 in brackets) and port of ``host:port``; no port is the usual one."""
     try:
         parts = urlsplit(f"//{name}")
         host, port = parts.hostname, parts.port
@@ -145,7 +181,7 @@ def _split(name: str) -> tuple[str | None, int]:
         return None, -1
     if host is None or parts.path or parts.query or parts.fragment or "@" in name:
         return None, -1
-    return _bracketed(host), 80 if port is None else port
+    return _bracketed(host), usual if port is None else port
 
 
 def _bracketed(host: str) -> str:

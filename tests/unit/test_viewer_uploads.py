@@ -75,7 +75,7 @@ class Page:
         self.wire = wire
         self.first = self.hear("ready")
 
-    def hear(self, *states: str, seconds: float = 30) -> dict[str, Any]:
+    def hear(self, *states: str, seconds: float = 240) -> dict[str, Any]:
         while True:
             message = json.loads(self.wire.recv(timeout=seconds))
             if message["state"] in states:

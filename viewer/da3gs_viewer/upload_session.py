@@ -16,7 +16,6 @@ from da3gs.errors import InputError
 from da3gs.photos.accounts import restored, told
 from da3gs.photos.folders.survey import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from da3gs_viewer.jobs import JobCancelledError, JobFailedError
-from da3gs_viewer.serving.guard import Guard
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -55,8 +54,6 @@ class Refused(Exception):
 class UploadHost(Protocol):
     """What a page's upload needs of the server that it talks to."""
 
-    guard: Guard
-
     @property
     def limits(self) -> UploadLimits:
         """How much one browser may send."""
@@ -71,8 +68,8 @@ class UploadHost(Protocol):
     def chosen_model(self, name: object) -> str:
         """The model that a browser may ask for by name."""
 
-    async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> Viewer:
-        """The scene of an upload, on show."""
+    async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> tuple[str, Viewer]:
+        """The scene of an upload, on show, and the path at which it is reached."""
 
     def cancel(self) -> None:
         """End the job that is running."""

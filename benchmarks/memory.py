@@ -92,8 +92,8 @@ def _resident(field: str) -> float:
 def _network(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
+    from da3gs._memory import tight_memory
     from da3gs.checkpoints import load_model
-    from da3gs.pipeline.memory_estimate import tight_memory
 
     torch.set_num_threads(options.threads)
     width, height = (int(side) for side in options.sizes[0].split("x"))

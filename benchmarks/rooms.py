@@ -25,6 +25,7 @@ PURPOSE = {
     "splats": "prediction to Gaussians; pruning, merging",
     "checkpoints": "the model zoo",
     "procedural": "scenes that we draw",
+    "upstream": "the official behaviour",
     "scene": "Scene and its folder",
     "photos": "files to Views",
     "network": "Views to depth, rays, cameras",

@@ -1,4 +1,4 @@
-"""How much memory a reconstruction needs, before it runs; and keeping what is free from piling up.
+"""Peak memory of a reconstruction, predicted before it runs.
 
 The peak is a maximum over stages. What the network and the making of splats need is found by running them on tensors
 without values and counting which of them live at the same time, so that no size is written down here twice.
@@ -7,9 +7,8 @@ without values and counting which of them live at the same time, so that no size
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from da3gs._memory import is_out_of_memory, release_unused
 from da3gs.cameras import Cameras
 from da3gs.depth.patch_match import SIDES
 from da3gs.errors import BackendError
@@ -59,71 +59,7 @@ _SHOWN_BEST = 0.48
 """Share of the photos' pixels that become splats where the budget allows it, typically: what two photos show counts
 once."""
 
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "CUDA out of memory")
 _Result = TypeVar("_Result")
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _MMAP_MAX = -3, -1, -4  # of glibc's mallopt
-
-
-@contextlib.contextmanager
-def tight_memory() -> Iterator[None]:
-    """Inside the block large tensors go back to the system as soon as they are freed (glibc).
-
-    By default what is freed stays with the process, in pieces that the next tensor may not fit into: up to some hundred
-    megabytes, a different number in each run.
-    """
-    mallopt = _mallopt()
-    if mallopt is None:
-        yield
-        return
-    release_unused()
-    mallopt(_MMAP_THRESHOLD, 1 << 20)
-    try:
-        yield
-    finally:
-        mallopt(_MMAP_THRESHOLD, 1 << 25)  # what glibc itself arrives at
-        mallopt(_TRIM_THRESHOLD, 1 << 26)
-        release_unused()
-
-
-@contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
-    """Inside the block what is freed stays with the process (glibc).
-
-    For work that asks for the same large tensors again and again: pages fresh from the system are zeroed first, which
-    takes longer than many an operation.
-    """
-    mallopt = _mallopt()
-    if mallopt is None:
-        yield
-        return
-    mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    try:
-        yield
-    finally:
-        mallopt(_MMAP_MAX, 65536)  # glibc's own
-        mallopt(_TRIM_THRESHOLD, 1 << 26)
-        release_unused()
-
-
-def _mallopt() -> Callable[[int, int], int] | None:
-    """The C library's function that says how memory is had, where it is glibc."""
-    return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-
-
-def release_unused() -> None:
-    """Give freed memory back to the system, where the C library keeps it for later (glibc)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had, on whatever device."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def within_memory(work: Callable[[], _Result], too_much: Callable[[], str]) -> _Result:

@@ -17,9 +17,9 @@ from da3gs.errors import InputError
 from da3gs.network.metric import metric_depth
 from da3gs.pipeline.metric_scale import focal_residual, is_metric_by_focal, is_monocular, refuse_metres
 from da3gs.pipeline.settings import Settings
-from da3gs.pipeline.upstream import official_placement
 from da3gs.poses.pose_alignment import placed, pose_residual, similarity_between
 from da3gs.prediction import Placed, Prediction
+from da3gs.upstream import official_placement
 from da3gs.views import Views
 
 _GUESSED_FOV = 60.0  # degrees along the longer side, for a monocular model and a photo without any focal length

@@ -11,10 +11,10 @@ from torch import Tensor
 from da3gs.depth.occlusion_check import contradicted
 from da3gs.errors import InputError
 from da3gs.pipeline.settings import Settings
-from da3gs.pipeline.upstream import official_pruning
 from da3gs.prediction import Placed
 from da3gs.splats.from_prediction import Assembled, assembled_views, joined
 from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, kept_splats, parse_photos
+from da3gs.upstream import official_pruning
 from da3gs.views import Views
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from da3gs._memory import tight_memory
 from da3gs._progress import Progress, Stopwatch, silent
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
@@ -21,17 +22,16 @@ from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
-from da3gs.pipeline.caller_frame import near_origin, resized_poses
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
 from da3gs.pipeline.exact_cameras import surfaces
-from da3gs.pipeline.memory_estimate import tight_memory, what_fits, within_memory
+from da3gs.pipeline.memory_estimate import what_fits, within_memory
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.predict import predict, predicted_cameras
 from da3gs.pipeline.prune_prediction import kept_splats_of
 from da3gs.pipeline.refine import refined
 from da3gs.pipeline.scene_record import Scores, scene_record
 from da3gs.pipeline.settings import DType, Images, Metric, Poses, Settings, Sky, Splats, split_holdout
-from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
+from da3gs.poses.caller_frame import near_origin, resized_poses
 from da3gs.poses.features.learned import FeatureKind
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
@@ -41,6 +41,7 @@ from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Provenance, Scene
 from da3gs.splats.from_prediction import Assembled
+from da3gs.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.views import Views
 
 Source = str | Path | Sequence[str | Path]

@@ -20,10 +20,11 @@ from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.exports.splat_file import BareSplats
+from da3gs.formats.cameras.camera_paths import load_camera_path
 from da3gs.gaussians import Gaussians
-from da3gs.keyframes import MAX_FRAMES
-from da3gs.pipeline.camera_trajectory import file_flight, is_path_file, named_flight, preview
-from da3gs.rendering import Backend, Rendering, render
+from da3gs.keyframes import MAX_FRAMES, CameraPath
+from da3gs.rendering import PATH_NAMES, Backend, Rendering, render
+from da3gs.rendering.paths.free_paths import named_flight, preview
 from da3gs.scene import Scene
 
 SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".jpg", ".jpeg", "/")
@@ -256,3 +257,53 @@ def save_picture(path: Path, image: UInt8[np.ndarray, "H W *channels"]) -> None:
             picture.save(path, lossless=True, quality=30)
         case _:
             picture.save(path, format="JPEG", quality=95, subsampling=0)
+
+
+def is_path_file(path: str | Path) -> bool:
+    """Whether ``path`` names a file or folder, not a way to fly.
+
+    Raises:
+        InputError: neither.
+    """
+    if str(path) in PATH_NAMES:
+        return False
+    if Path(path).exists():
+        return True
+    raise InputError(
+        f"unknown camera path {str(path)!r}; choose one of {', '.join(PATH_NAMES)}, or name a file of cameras"
+    )
+
+
+def file_flight(scene: Scene | BareSplats, path: str | Path, *, size: tuple[int, int]) -> CameraPath:
+    """The path in a file, in the world of the scene's splats.
+
+    Splats far from the origin are kept minus an offset. A file of cameras in the caller's own world is moved along with
+    them; one that was made while looking at the splats stays: whichever lies nearer to the photos, or to the splats.
+
+    Args:
+        size: height and width of the pictures where the file does not say.
+    """
+    flight = load_camera_path(path, size=size)
+    if scene.offset is None or not any(scene.offset):
+        return flight
+    if isinstance(scene, Scene):
+        if not len(scene.cameras):
+            return flight
+        here = scene.cameras.centers.detach().double().cpu().mean(0)
+    else:
+        here = scene.gaussians.means.detach().double().cpu().median(0).values
+    offset = torch.tensor(scene.offset, dtype=torch.float64)
+    middle = flight.cam_to_world[:, :3, 3].mean(0)
+    if float((middle - here).norm()) <= float((middle - offset - here).norm()):
+        return flight
+    poses = flight.cam_to_world.clone()
+    poses[:, :3, 3] -= offset
+    frames = None if flight.frames is None else _moved(flight.frames, offset)
+    return dataclasses.replace(flight, cam_to_world=poses, frames=frames)
+
+
+def _moved(cameras: Cameras, offset: Tensor) -> Cameras:
+    """The cameras with ``offset`` taken from their centres."""
+    world_to_cam = cameras.world_to_cam.clone()
+    world_to_cam[:, :3, 3] += (world_to_cam[:, :3, :3] @ offset[:, None]).squeeze(-1)
+    return dataclasses.replace(cameras, world_to_cam=world_to_cam)

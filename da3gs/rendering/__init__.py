@@ -3,12 +3,12 @@
 from da3gs.rendering._cpu import drop_workspaces as drop_workspaces
 from da3gs.rendering._warmup import warmup as warmup
 from da3gs.rendering.contribution import contributions as contributions
+from da3gs.rendering.paths.trajectories import PATH_NAMES as PATH_NAMES
+from da3gs.rendering.paths.trajectories import PathName as PathName
+from da3gs.rendering.paths.trajectories import camera_path as camera_path
 from da3gs.rendering.rasterise import Backend as Backend
 from da3gs.rendering.rasterise import Rendering as Rendering
 from da3gs.rendering.rasterise import render as render
-from da3gs.rendering.trajectories import PATH_NAMES as PATH_NAMES
-from da3gs.rendering.trajectories import PathName as PathName
-from da3gs.rendering.trajectories import camera_path as camera_path
 
 __all__ = [
     "PATH_NAMES",

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from da3gs._memory import kept_memory
 from da3gs._progress import Progress, silent
-from da3gs.pipeline.memory_estimate import kept_memory
 from da3gs.training.config import TrainConfig
 from da3gs.training.config_files import load_config
 from da3gs.training.data.loader import Batches

@@ -25,7 +25,7 @@ from da3gs.network.reference_view import choose_reference, reordered, restored
 from da3gs.network.splats import scale_onto, splats_from_channels
 from da3gs.network.upstream_api import robust_similarity
 from da3gs.photos.resampling.sizing import batch_cropped, sized
-from da3gs.rendering.upstream_trajectories import interpolated_poses, stabilised, upstream_path
+from da3gs.rendering.paths.upstream_trajectories import interpolated_poses, stabilised, upstream_path
 from tests.parity.cases import Case, CaseError, batches
 from tests.parity.network import splat_outputs
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from da3gs.cameras import Cameras, look_at
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.camera_trajectory import Guard, named_flight
 from da3gs.rendering import render
-from da3gs.rendering.trajectories import home_of
+from da3gs.rendering.paths.free_paths import Guard, named_flight
+from da3gs.rendering.paths.trajectories import home_of
 
 SMOOTH = ["wander", "spiral", "orbit", "ellipse", "interpolate"]
 CLOSED = SMOOTH[:-1]

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from da3gs._memory import is_out_of_memory
 from da3gs.checkpoints.convert import upstream_shapes
 from da3gs.errors import BackendError
 from da3gs.network import DepthAnything3, named_config
 from da3gs.network.chunks import chunk, smaller_chunks
 from da3gs.pipeline.dry_run import plan
-from da3gs.pipeline.memory_estimate import is_out_of_memory, peak_of, predicted_peak, what_fits, within_memory
+from da3gs.pipeline.memory_estimate import peak_of, predicted_peak, what_fits, within_memory
 from da3gs.pipeline.reconstruct import reconstruct
 from da3gs.pipeline.settings import Settings
 from tests.unit.plane_scene import plane_scene, write_transforms
@@ -66,7 +67,7 @@ except BackendError as error:
 KEPT = """
 import resource
 import torch
-from da3gs.pipeline.memory_estimate import kept_memory
+from da3gs._memory import kept_memory
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,8 +15,8 @@ from torch import Tensor
 from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.rendering.trajectories import camera_path, focus_of
-from da3gs.rendering.upstream_trajectories import UpstreamMode, interpolated_poses, stabilised, upstream_path
+from da3gs.rendering.paths.trajectories import camera_path, focus_of
+from da3gs.rendering.paths.upstream_trajectories import UpstreamMode, interpolated_poses, stabilised, upstream_path
 
 OWN = ["wander", "orbit", "spiral", "ellipse", "interpolate"]
 FOCUS = torch.tensor([0.5, 0.2, 6.0])

@@ -19,8 +19,8 @@ from da3gs.network import DepthAnything3
 from da3gs.network.upstream_api import with_given_cameras
 from da3gs.photos import load_photos
 from da3gs.pipeline.reconstruct import reconstruct
-from da3gs.pipeline.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.rendering import render
+from da3gs.upstream import cropped_to_smallest, official_render_cameras
 from tests.unit.plane_scene import plane_scene, write_photos, write_transforms
 from tests.unit.test_checkpoints import tiny_config
 from tests.unit.test_reconstruct import similarity

@@ -11,11 +11,11 @@ import webbrowser
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from da3gs._memory import release_unused
 from da3gs._tensors import Device
 from da3gs.errors import Da3gsError, InputError
 from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
-from da3gs.pipeline.memory_estimate import release_unused
 from da3gs.rendering import Backend
 from da3gs_viewer.editor import Editor
 from da3gs_viewer.frustums import Frustums

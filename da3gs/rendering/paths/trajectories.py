@@ -15,7 +15,7 @@ from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
-from da3gs.rendering.upstream_trajectories import UpstreamMode, upstream_path
+from da3gs.rendering.paths.upstream_trajectories import UpstreamMode, upstream_path
 
 PathName = Literal[
     "wander", "orbit", "interpolate", "inputs", "spiral", "ellipse", "smooth", "interpolate_smooth", "extend",
@@ -62,7 +62,7 @@ def camera_path(
     would repeat the first.
 
     Args:
-        frames: how many; the official modes (``da3gs.rendering.upstream_trajectories``) ignore it.
+        frames: how many; the official modes (``da3gs.rendering.paths.upstream_trajectories``) ignore it.
         focus: what to look at; where the photos' viewing lines come closest, when absent.
         up: which way is up in the world; the mean of the photos' up sides, when absent.
         reach: how wide the closed paths are, 1 as planned; less where they would see what no photo saw.

@@ -1,4 +1,4 @@
-"""Where the camera of a video flies: a named path that keeps to what the photos saw, or one out of a file.
+"""Camera paths that stay in free space and keep to what the photos saw.
 
 A path is flown only where there is room and something to see. Room: the distance to the nearest splats, everywhere on
 the way, against that at the nearest photo; so a camera never crosses a surface, in front of it or beside it. Something
@@ -8,12 +8,10 @@ central photo; a flight through all photos takes another way round.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import heapq
 import itertools
 import math
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -21,15 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from da3gs.cameras import Cameras
-from da3gs.errors import InputError
-from da3gs.exports.splat_file import BareSplats
-from da3gs.formats.cameras.camera_paths import load_camera_path
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.keyframes import CameraPath
-from da3gs.rendering import PATH_NAMES, Backend, PathName, camera_path, render
-from da3gs.rendering.trajectories import focus_of, home_of, short_order
-from da3gs.scene import Scene
+from da3gs.rendering import Backend, PathName, camera_path, render
+from da3gs.rendering.paths.trajectories import focus_of, home_of, short_order
 
 PREVIEW_SIDE = 160
 _MOST_UNSEEN = 0.02
@@ -39,56 +33,6 @@ _ROOM = 0.4
 _REACHES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05)
 _MOST_POINTS = 60_000
 _NEIGHBOURS = 6
-
-
-def is_path_file(path: str | Path) -> bool:
-    """Whether ``path`` names a file or folder, not a way to fly.
-
-    Raises:
-        InputError: neither.
-    """
-    if str(path) in PATH_NAMES:
-        return False
-    if Path(path).exists():
-        return True
-    raise InputError(
-        f"unknown camera path {str(path)!r}; choose one of {', '.join(PATH_NAMES)}, or name a file of cameras"
-    )
-
-
-def file_flight(scene: Scene | BareSplats, path: str | Path, *, size: tuple[int, int]) -> CameraPath:
-    """The path in a file, in the world of the scene's splats.
-
-    Splats far from the origin are kept minus an offset. A file of cameras in the caller's own world is moved along with
-    them; one that was made while looking at the splats stays: whichever lies nearer to the photos, or to the splats.
-
-    Args:
-        size: height and width of the pictures where the file does not say.
-    """
-    flight = load_camera_path(path, size=size)
-    if scene.offset is None or not any(scene.offset):
-        return flight
-    if isinstance(scene, Scene):
-        if not len(scene.cameras):
-            return flight
-        here = scene.cameras.centers.detach().double().cpu().mean(0)
-    else:
-        here = scene.gaussians.means.detach().double().cpu().median(0).values
-    offset = torch.tensor(scene.offset, dtype=torch.float64)
-    middle = flight.cam_to_world[:, :3, 3].mean(0)
-    if float((middle - here).norm()) <= float((middle - offset - here).norm()):
-        return flight
-    poses = flight.cam_to_world.clone()
-    poses[:, :3, 3] -= offset
-    frames = None if flight.frames is None else _moved(flight.frames, offset)
-    return dataclasses.replace(flight, cam_to_world=poses, frames=frames)
-
-
-def _moved(cameras: Cameras, offset: Tensor) -> Cameras:
-    """The cameras with ``offset`` taken from their centres."""
-    world_to_cam = cameras.world_to_cam.clone()
-    world_to_cam[:, :3, 3] += (world_to_cam[:, :3, :3] @ offset[:, None]).squeeze(-1)
-    return dataclasses.replace(cameras, world_to_cam=world_to_cam)
 
 
 def named_flight(gaussians: Gaussians, photos: Cameras, name: str, *, frames: int, backend: Backend) -> Cameras:

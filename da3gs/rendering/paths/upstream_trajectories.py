@@ -1,7 +1,8 @@
 """The camera paths of the official Depth Anything 3 renderer, to the letter.
 
 They are reproduced for comparison and for those who want the videos of the official program;
-``da3gs.rendering.trajectories`` has the paths that stay upright and near the photos. Everything is computed in float64.
+``da3gs.rendering.paths.trajectories`` has the paths that stay upright and near the photos. Everything is computed in
+float64.
 """
 
 from __future__ import annotations

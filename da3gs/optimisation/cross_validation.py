@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
@@ -23,6 +24,8 @@ FOLDS = 3
 """At most so many photos are left out, each in a fold of its own: both ends of the sequence and its middle."""
 _SHARE = 0.35
 """Share of the time, or of the steps, that all folds together take."""
+_LEFT = 0.5
+"""Share of the time that is left for the refinement however long the folds took: a busy machine refuses nothing."""
 _MIN_STEPS = 24
 """Steps that every fold takes at least, whatever the clock says: fewer tell nothing."""
 _FIRST_LOOK, _NEXT_LOOK = 8, 1.5
@@ -31,8 +34,10 @@ _CLEAR = 0.5
 """dB won in every fold that settle the matter."""
 _PAST = 0.3
 """dB under the best score at which a fold has clearly begun to overfit."""
-_MIN_GAIN = 0.05
-"""dB that the score has to win for refinement to be worth its risk."""
+_LEAST_GAIN = -0.05
+"""dB that the score has to reach: photos that are seen always get better, so that none need be won elsewhere."""
+_SIDE, _SPLATS = 252, 100_000
+"""Long side of the photos of a fold, and its splats, at most: enough to tell, at a tenth of the price."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,8 @@ class Validation:
         if self.best_step < self.steps:
             rounds = math.ceil(self.best_step * views / (views - 1))
             steps = rounds if steps is None else min(steps, rounds)
-        return Limit(steps=steps, seconds=None if limit.seconds is None else max(limit.seconds - elapsed, 1e-3))
+        seconds = None if limit.seconds is None else max(limit.seconds - elapsed, _LEFT * limit.seconds)
+        return Limit(steps=steps, seconds=seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """For scene.json."""
@@ -90,6 +96,8 @@ def cross_validate(
         options: of the refinement.
     """
     count = len(views)
+    views = _smaller(views)
+    cameras = cameras.resized(views.height, views.width)
     chosen = sorted({0, count // 2, count - 1}) if count > 2 else [0, 1]
     begin = time.perf_counter()
     folds = [_Fold(gaussians, provenance, cameras, views, photo, options) for photo in chosen[:FOLDS]]
@@ -113,7 +121,7 @@ def cross_validate(
         if past or min(curve[-1]) >= _CLEAR:
             break
     best = max(range(1, len(scores)), key=scores.__getitem__)
-    worth = scores[best] >= _MIN_GAIN
+    worth = scores[best] >= _LEAST_GAIN
     return Validation(
         photos=tuple(views.names[fold.photo] for fold in folds),
         steps=steps[-1],
@@ -127,6 +135,20 @@ def _score(gains: list[float], options: Options) -> float:
     if options.cameras:
         return statistics.median(gains)
     return 0.5 * (statistics.mean(gains) + min(gains))
+
+
+def _smaller(views: Views) -> Views:
+    """The photos, at most so large that a fold is quick."""
+    factor = _SIDE / max(views.height, views.width)
+    if factor >= 1:
+        return views
+    size = (max(1, round(views.height * factor)), max(1, round(views.width * factor)))
+    masks = views.masks
+    if masks is not None:
+        masks = functional.interpolate(masks[:, None].float(), size, mode="nearest-exact")[:, 0] > 0
+    extents = tuple((max(1, round(h * factor)), max(1, round(w * factor))) for h, w in views.sizes)
+    images = functional.interpolate(views.images, size, mode="area")
+    return Views(images=images, names=views.names, masks=masks, photo_sizes=extents)
 
 
 class _Fold:
@@ -147,11 +169,11 @@ class _Fold:
         if provenance is not None and bool((provenance.view != photo).any()):
             foreign = provenance.view != photo
         share = float(foreign.float().mean())
-        part = max(1, round(min(options.most, len(gaussians)) * share))
-        bare = gaussians.masked(foreign)
-        start, _ = thinned(bare, None, cameras[others], part)
-        own = dataclasses.replace(options, most=max(part, round(options.most * share)))
-        self._before = self._score(bare)
+        most = min(options.most, _SPLATS)
+        part = max(1, round(min(most, len(gaussians)) * share))
+        start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
+        own = dataclasses.replace(options, most=max(part, round(most * share)))
+        self._before = self._score(start)
         self._optimizer = SplatOptimizer(start, cameras[others], views[others], own)
 
     def _score(self, splats: Gaussians) -> float:

@@ -34,6 +34,8 @@ _GROWTH = (0.15, 0.3, 0.45, 0.6)
 """Shares of the way at which dead splats go and erring ones are split."""
 _GROWN = 0.05
 """Share of the splats that are split each time."""
+_BETWEEN = 12
+"""Steps between two such times at least: Adam has to know the new splats before there are more."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,10 +165,13 @@ class SplatOptimizer:
         With ``decay`` the step sizes fall on the way and splats are split; without, a run can be continued.
         """
         begin, first, stations = time.perf_counter(), self.steps, list(_GROWTH) if decay else []
+        grown = first
         while (share := limit.share(self.steps - first, time.perf_counter() - begin)) < 1:
             if stations and share >= stations[0]:
                 stations = [station for station in stations if station > share]
-                self.densify_and_prune()
+                if self.steps - grown >= _BETWEEN:
+                    self.densify_and_prune()
+                    grown = self.steps
             for group in self._adam.param_groups:
                 group["lr"] = self._rates[group["name"]] * (_LAST**share if decay else 1.0)
             self._step()

@@ -47,7 +47,7 @@ def plan(
     peak = predicted_peak(
         ready.network, settings, views=len(context), height=height, width=width,
         photos=len(photos.views), by_photos=card.by_photos,
-        fine=fine,
+        fine=fine, bundled=card.bundled,
     )  # fmt: skip
     return {
         "input": photos.kind,

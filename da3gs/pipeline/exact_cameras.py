@@ -18,7 +18,7 @@ from da3gs.depth.patch_match import StereoDepth, stereo_depth, stereo_sides
 from da3gs.depth.surfels import surfel_views
 from da3gs.depth.triangulation import LONG_SIDE, Sharp, matched_points, sharp_photos, smaller_photo
 from da3gs.photos import LoadedPhotos
-from da3gs.pipeline.settings import Settings
+from da3gs.pipeline.settings import REFINED, Settings
 from da3gs.prediction import Placed
 from da3gs.splats.from_prediction import Assembled, assembled_views
 from da3gs.splats.sky_shell import has_sky
@@ -26,8 +26,6 @@ from da3gs.views import Views
 
 AUTO_DETAIL = 1008
 """Long side of the splats' grid that ``auto`` means, where photos are as large and the budget allows it."""
-REFINED = 504
-"""Long side of the photos that splats are refined against, at most."""
 _CONFIRMED = 0.02  # share of the pixels that another view must bear out for stereo to mean anything
 
 

@@ -27,7 +27,7 @@ from da3gs.network.depth_splats import splats_from_depth
 from da3gs.network.splats import splats_from_channels
 from da3gs.optimisation.budget import DEFAULT_BUDGET, splats_in
 from da3gs.optimisation.distillation import POLISHED_PHOTOS, POLISHED_SPLATS
-from da3gs.pipeline.settings import Settings
+from da3gs.pipeline.settings import REFINED, Settings
 
 _MIB = 2**20
 _CODE = 57 * _MIB
@@ -47,6 +47,8 @@ _ORDERED, _CELL = 8, 32
 _POLISHED, _SHOWN, _COMPARED = 600, 63, 230
 """Bytes while merged splats are polished, measured: of a splat (its numbers, gradients and moments), of each photo's
 pixels (what they are to show), and of the pixels of the one that is drawn."""
+_REFINED = 950
+"""Bytes of a surfel while it is refined, measured: its start, numbers, gradients, moments, and its record beside."""
 _READ = 60
 """Bytes that a splat without harmonics but its colour has in the file and in the hands of ``check``."""
 
@@ -140,6 +142,7 @@ def predicted_peak(
     photos: int | None = None,
     by_photos: bool = False,
     fine: tuple[int, int] | None = None,
+    bundled: bool = False,
 ) -> int:
     """Bytes that a reconstruction takes at the most, above what is there after the imports.
 
@@ -152,6 +155,7 @@ def predicted_peak(
         photos: how many there are with the held-out ones.
         by_photos: the photos decide between the head's splats and those made from depth.
         fine: height and width of a photo at the detail of the splats, where stereo makes these.
+        bundled: the model is the bundled one, so that splats are refined unasked.
     """
     seen = views if photos is None else photos
     images = 4 * 3 * seen * height * width
@@ -160,7 +164,7 @@ def predicted_peak(
     head = settings.splats != "depth" and any(part.splat_head is not None for part in _parts(network))
     first = _CODE + weights + images + _network_peak(network, seen, height, width, settings, head)
     if fine is not None:
-        return max(first, _RENDERER + _MATCHER + images + maps + _surfel_peak(views, fine, settings))
+        return max(first, _RENDERER + _MATCHER + images + maps + _surfel_peak(views, fine, settings, bundled))
     mixed = head and by_photos and settings.splats == "auto" and not settings.upstream
     splats = _splat_peak(network, views, height, width, settings, head, mixed)
     return max(first, _RENDERER + _COMPARER * mixed + images + maps + splats)
@@ -235,12 +239,16 @@ def _splat_peak(
     return max(making, held + merging, held + showing, held + polishing)
 
 
-def _surfel_peak(views: int, fine: tuple[int, int], settings: Settings) -> int:
-    """Bytes of what stereo has found, of the photos, and of surfels while their colours are sharpened."""
+def _surfel_peak(views: int, fine: tuple[int, int], settings: Settings, bundled: bool) -> int:
+    """Bytes of what stereo has found, of the photos, and of surfels while colours are sharpened or splats refined."""
     pixels = views * fine[0] * fine[1]
     grid = round(pixels * min(1.0, SIDES[-1] / max(fine)) ** 2)
     splats = min(budget_of(settings), round(_SHOWN_BEST * pixels))
-    return splats * (_SURFEL + _DRAWN) + pixels * _FINE + grid * _STEREO
+    making = splats * (_SURFEL + _DRAWN) + pixels * _FINE + grid * _STEREO
+    if settings.refinement(bundled=bundled, exact=True) is None:
+        return making
+    shown = round(pixels * min(1.0, REFINED / max(fine)) ** 2)
+    return max(making, splats * _REFINED + shown * _SHOWN)
 
 
 def budget_of(settings: Settings, bands: int = 1) -> int:

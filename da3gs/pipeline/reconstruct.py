@@ -21,6 +21,7 @@ from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
+from da3gs.optimisation.optimizer import Limit
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
 from da3gs.pipeline.exact_cameras import surfaces
@@ -77,7 +78,7 @@ def reconstruct(
     photos: str | None = None,
     budget: int | None = None,
     max_mb: float | None = None,
-    refine: float | Literal["auto"] = 0.0,
+    refine: float | Literal["auto"] = "auto",
     holdout: str | None = None,
     upstream: bool = False,
     dtype: DType = "auto",
@@ -221,9 +222,11 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
-    settings = settings.with_seconds(bundled=card.bundled, exact=result.poses == "given")
-    result, kept, found, shown, facts = _splats(card, photos, views, context, offset, result, settings, watch, progress)
-    gaussians, provenance, made = _improved(kept, found, result, shown, settings, watch, progress)
+    limit = settings.refinement(bundled=card.bundled, exact=result.poses == "given")
+    result, kept, found, shown, facts = _splats(
+        card, photos, views, context, offset, result, settings, watch, progress, finer=limit is not None
+    )
+    gaussians, provenance, made = _improved(kept, found, result, shown, limit, settings, watch, progress)
     del kept, shown
     with watch("score"):
         scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
@@ -261,6 +264,8 @@ def _splats(
     settings: Settings,
     watch: Stopwatch,
     progress: Progress,
+    *,
+    finer: bool,
 ) -> tuple[Placed, Assembled, int, Views, dict[str, Any]]:
     """The splats that stay, few enough to be drawn all at once; the prediction that they are of; how many there were
     before any were merged; the photos at the size that shows as much; and what to record of it."""
@@ -277,7 +282,7 @@ def _splats(
             result, alignment = found_surfaces.result, found_surfaces.record
         with watch("splats"), tight_memory():
             surfels = found_surfaces.splats(views, settings, _most(settings, 1))
-        if surfels is not None and settings.refine:
+        if surfels is not None and finer:
             shown = found_surfaces.finer_views(views)
         del found_surfaces
     with watch("splats"), tight_memory():
@@ -336,6 +341,7 @@ def _improved(
     found: int,
     result: Placed,
     views: Views,
+    limit: Limit | None,
     settings: Settings,
     watch: Stopwatch,
     progress: Progress,
@@ -352,11 +358,11 @@ def _improved(
     cameras = result.cameras.to(device).resized(views.height, views.width)
     most = _most(settings, gaussians.harmonics.shape[-2])
     refinement, budget = None, None
-    if settings.refine:
+    if limit is not None:
         with watch("refinement"):
             done = refined(
                 gaussians, rows, cameras, views,
-                seconds=float(settings.refine), budget=most, seed=settings.seed, backend=settings.backend,
+                seconds=limit.seconds, steps=limit.steps, budget=most, seed=settings.seed, backend=settings.backend,
                 progress=progress,
             )  # fmt: skip
             gaussians, rows, refinement = done.gaussians, done.provenance, done.record

@@ -220,12 +220,12 @@ def refined(
 def _reporter(
     progress: Progress, stage: str, optimizer: SplatOptimizer, cameras: Cameras, views: Views, backend: Backend
 ) -> Callable[[int, float], None]:
-    """Progress with the PSNR of a photo, looked at every tenth of the way."""
+    """Progress with the PSNR of a photo, looked at every third of the way."""
     looked = [-1.0, 0.0]
 
     def on_step(step: int, share: float) -> None:
-        """Look at the first photo every tenth of the way."""
-        if share >= looked[0] + 0.1:
+        """Look at the first photo every third of the way."""
+        if share >= looked[0] + 0.3:
             looked[0] = share
             camera = optimizer.cameras().detach()[[0]]
             looked[1] = photo_psnr(optimizer.splats().detach(), camera, views[[0]], backend=backend)[0]

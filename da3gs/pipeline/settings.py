@@ -9,6 +9,7 @@ from typing import Literal
 from da3gs._tensors import Device
 from da3gs.errors import InputError
 from da3gs.optimisation.budget import check_budget
+from da3gs.optimisation.optimizer import Limit
 from da3gs.poses.features.learned import FeatureKind, check_installed
 from da3gs.poses.world_frame import Up
 from da3gs.rendering import Backend
@@ -23,8 +24,10 @@ Images = Literal["used", "original"]
 Panoramas = Literal["auto", "always", "never"]
 
 
-AUTO_SECONDS = 15.0
-"""Of ``--refine auto``."""
+REFINED = 504
+"""Long side of the photos that splats are refined against, at most."""
+AUTO_SECONDS, AUTO_STEPS = 15.0, 200
+"""Of ``--refine auto``, whichever comes first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Settings:
     photos: str | None = None
     budget: int | None = None
     max_mb: float | None = None
-    refine: float | Literal["auto"] = 0.0
+    refine: float | Literal["auto"] = "auto"
     holdout: str | None = None
     upstream: bool = False
     dtype: DType = "auto"
@@ -106,11 +109,12 @@ class Settings:
             crop=None if self.crop is None else parse_crop(self.crop),
         )
 
-    def with_seconds(self, *, bundled: bool, exact: bool) -> Settings:
-        """The same with ``--refine auto`` settled: 15 seconds with the bundled model and exact cameras, else none."""
-        if self.refine != "auto":
-            return self
-        return dataclasses.replace(self, refine=AUTO_SECONDS if bundled and exact and not self.upstream else 0.0)
+    def refinement(self, *, bundled: bool, exact: bool) -> Limit | None:
+        """How long splats are refined; ``--refine auto`` refines with the bundled model and exact cameras."""
+        if self.refine == "auto":
+            wanted = bundled and exact and not self.upstream
+            return Limit(seconds=AUTO_SECONDS, steps=AUTO_STEPS) if wanted else None
+        return Limit(seconds=self.refine) if self.refine else None
 
     def as_dict(self) -> dict[str, object]:
         """For scene.json."""

@@ -19,6 +19,9 @@ from da3gs.errors import InputError
 SCENE_FORMAT = "da3gs scene"
 """What scene.json says of itself under ``format``."""
 
+FORMAT_VERSION = 1
+"""Version of the scene folder: raised when an older da3gs could not read it."""
+
 
 OpenBytes = BinaryIO | io.BytesIO
 """A file open for reading bytes, or bytes in memory in its place."""

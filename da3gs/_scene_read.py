@@ -1,4 +1,4 @@
-"""Reads the scene folder back, trusting nothing in it."""
+"""Reader of the scene folder, which trusts nothing in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from da3gs._files import SCENE_FORMAT, open_regular
+from da3gs._files import FORMAT_VERSION, SCENE_FORMAT, open_regular
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.arrays import load_arrays
@@ -22,9 +22,6 @@ from da3gs.formats.splats.ply import load_ply
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.scene import Provenance, Scene
 from da3gs.views import Views
-
-FORMAT_VERSION = 1
-"""The newest format that this version reads."""
 
 _MAX_VIEWS = 32767
 _MAX_SIDE = 65536

@@ -1,4 +1,4 @@
-"""Writes the scene folder, piece by piece."""
+"""Writer of the scene folder, piece by piece."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from da3gs import __version__
-from da3gs._files import SCENE_FORMAT, atomic_folder
+from da3gs._files import FORMAT_VERSION, SCENE_FORMAT, atomic_folder
 from da3gs._progress import Progress
 from da3gs.formats.arrays import save_arrays
 from da3gs.formats.cameras.colmap import pinhole_model, save_colmap
@@ -29,9 +29,6 @@ from da3gs.geometry.projection import rigid_inverse
 from da3gs.metrics.image import psnr
 from da3gs.rendering import Backend, render
 from da3gs.scene import Scene
-
-FORMAT_VERSION = 1
-"""Raised when an older da3gs could not read the folder."""
 
 REFERENCES = 8
 """At most so many cameras are rendered for ``check``."""
@@ -95,7 +92,7 @@ def plain(value: Any) -> Any:
 
 def vertical_axis(scene: Scene) -> list[float]:
     """The direction up in the scene: what the record says, else the nearest axis to how the photos were held."""
-    frame = scene.record.get("frame") or {}
+    frame = scene.frame
     if "vertical_axis" in frame:
         return [float(x) for x in frame["vertical_axis"]]
     if frame.get("up") in ("auto", "camera"):
@@ -109,7 +106,7 @@ def vertical_axis(scene: Scene) -> list[float]:
 
 def ply_lines(scene: Scene) -> list[str]:
     """The comments of scene.ply."""
-    unit = (scene.record.get("frame") or {}).get("unit", "unknown")
+    unit = scene.frame.get("unit", "unknown")
     lines = [
         f"da3gs {__version__}",
         "Vertical axis: " + " ".join(f"{x:g}" for x in vertical_axis(scene)),
@@ -150,7 +147,7 @@ def file_stem(name: str) -> str:
 
 
 def scene_frames(scene: Scene) -> list[Frame]:
-    """What each photo is called in files, its size, and the intrinsics for that size."""
+    """Names of the photos in files, their sizes, and the intrinsics for that size."""
     frames, taken = [], set[str]()
     for index, (height, width) in enumerate(_sizes(scene)):
         stem = file_stem(scene.views.names[index])

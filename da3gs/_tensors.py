@@ -1,4 +1,4 @@
-"""What every record of tensors shares."""
+"""Records of tensors, and the devices that they lie on."""
 
 from __future__ import annotations
 

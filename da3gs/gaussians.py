@@ -45,7 +45,7 @@ class Gaussians(TensorRecord):
 
     @property
     def finite(self) -> Bool[Tensor, "*batch N"]:
-        """Which splats have finite numbers only; the others are drawn, written and counted by no command."""
+        """Mask of splats with finite numbers only; the others are drawn, written and counted by no command."""
         good = self.opacities.isfinite()
         for field in (self.means, self.scales, self.quaternions, self.harmonics.flatten(-2)):
             if not bool(field.sum().isfinite()):  # ten times as fast as to look at each number

@@ -86,7 +86,7 @@ class CameraPath(TensorRecord):
         return 2 * torch.atan(self.height / (2 * self.intrinsics[:, 1, 1]))
 
     def frame_count(self, *, fps: float | None = None, seconds: float | None = None) -> int:
-        """How many frames ``cameras`` gives."""
+        """Number of frames that ``cameras`` gives."""
         if self.frames is not None and fps in (None, self.fps) and seconds is None:
             return len(self.frames)
         length = (self.duration or 1.0) if seconds is None else seconds

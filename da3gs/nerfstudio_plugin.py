@@ -30,7 +30,7 @@ _POINTS = 200_000
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class PosedFolder:
-    """What nerfstudio wants to know of a scene folder, in the world that it trains in."""
+    """Facts of a scene folder for nerfstudio, in the world that it trains in."""
 
     images: tuple[Path, ...]
     """The photos."""

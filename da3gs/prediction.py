@@ -1,4 +1,4 @@
-"""What a model says about a set of views."""
+"""Prediction of a model about a set of views."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Prediction(TensorRecord):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PoseResidual:
-    """How far predicted cameras are from given ones after the best similarity."""
+    """Residual of predicted cameras against given ones after the best similarity."""
 
     rotation_degrees: float
     """Median angle between the rotations."""
@@ -61,7 +61,7 @@ class PoseResidual:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FocalResidual:
-    """How far the predicted focal lengths are from the known ones, in per cent of the known ones."""
+    """Residual of predicted focal lengths against known ones, in per cent of the known ones."""
 
     percent: float
     """Median over the views that have both; positive: predicted too long."""

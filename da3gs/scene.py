@@ -26,7 +26,7 @@ FAR = 1e4
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Provenance(TensorRecord):
-    """Where each splat comes from, a row a splat in the order of the splats."""
+    """Provenance of each splat, a row a splat in the order of the splats."""
 
     view: Int16[Tensor, "N"]
     """Position of its view among the scene's; -1 where splats of several were merged."""
@@ -73,6 +73,12 @@ class Scene(TensorRecord):
     notes: tuple[str, ...] = ()
     """What reading its folder had to pass over, for people."""
 
+    @property
+    def frame(self) -> dict[str, Any]:
+        """Axes, origin, direction up and unit as scene.json states them; empty where it does not."""
+        frame = self.record.get("frame")
+        return frame if isinstance(frame, dict) else {}
+
     def save(
         self, path: Path | str, *, overwrite: bool = False, backend: Backend = "auto", progress: Progress = silent
     ) -> None:
@@ -108,7 +114,7 @@ class Scene(TensorRecord):
 
 
 def far_offset(cameras: Cameras) -> Float[Tensor, "3"]:
-    """What to subtract from a world in which float32 positions would be too coarse, float64; zero for any other.
+    """Offset to subtract from a world in which float32 positions would be too coarse, float64; zero for any other.
 
     The mean camera centre in whole units, if that is further from the origin than 1e4 times the extent of the centres
     (the diagonal of their box; 1 for a single one).

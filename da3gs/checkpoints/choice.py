@@ -21,7 +21,7 @@ def resolved_model(model: str | Path) -> str | Path:
 
 
 def chosen_card() -> ModelCard:
-    """What ``auto`` stands for: the largest any-view model that was downloaded, else the bundled one.
+    """Model that ``auto`` stands for: the largest any-view model that was downloaded, else the bundled one.
 
     Models whose licence forbids commercial use are never chosen unasked.
     """
@@ -29,7 +29,7 @@ def chosen_card() -> ModelCard:
 
 
 def better_model(name: str) -> ModelCard | None:
-    """What to download instead of the model of this name, where it is the bundled one; else None."""
+    """Model to download instead of the model of this name, where it is the bundled one; else None."""
     return _candidates()[0] if name == BUNDLED else None
 
 

@@ -43,7 +43,7 @@ class RemoteFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteModel:
-    """What is to be fetched."""
+    """Files to fetch."""
 
     card: ModelCard
     """The model."""
@@ -59,7 +59,7 @@ class RemoteModel:
 
 
 def cache_folder() -> Path:
-    """Where Hugging Face keeps its files on this machine (HF_HOME and HF_HUB_CACHE change it)."""
+    """Folder where Hugging Face keeps its files on this machine (HF_HOME and HF_HUB_CACHE change it)."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -267,7 +267,7 @@ def _meter(progress: Progress, stage: str) -> type:
     """What the hub's client takes for a tqdm bar, and tells our progress."""
 
     class Meter:
-        """What huggingface_hub takes for a progress bar of tqdm: it tells ours."""
+        """Progress that huggingface_hub takes for a bar of tqdm: it tells ours."""
 
         def __init__(self, *args: object, total: int | None = None, initial: int = 0, **kwargs: object) -> None:
             self.done, self.total = initial, total or 0
@@ -308,7 +308,7 @@ class _Hub:
                 raise explained from error
 
     def url(self, name: str, revision: str) -> str:
-        """Where a file is."""
+        """Address of a file."""
         from huggingface_hub import hf_hub_url
 
         return hf_hub_url(self.repository, name, revision=revision, endpoint=self.api.endpoint)

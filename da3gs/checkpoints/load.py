@@ -82,7 +82,7 @@ def load_model(
 
 
 def weights_of(card: ModelCard) -> Path:
-    """Where the weights of a named model lie on this machine: a file, or a folder of the Hugging Face cache.
+    """Path of a named model's weights on this machine: a file, or a folder of the Hugging Face cache.
 
     Raises:
         CheckpointError: they do not.
@@ -179,7 +179,7 @@ def save_checkpoint(
 
 
 def checkpoint_card(path: Path | str) -> dict[str, Any]:
-    """What one of our files tells about itself; empty for others.
+    """Card of one of our files; empty for others.
 
     Raises:
         CheckpointError: the file is not readable.

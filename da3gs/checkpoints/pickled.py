@@ -74,7 +74,7 @@ def convert_checkpoint(
 
 
 def card_of_weights(model: Network, source: Path) -> dict[str, Any]:
-    """What a converted file tells about itself: the source's own card, else the card of the model that it is."""
+    """Card of a converted file: the source's own card, else the card of the model that it is."""
     if source.is_file() and source.suffix == ".safetensors" and (told := checkpoint_card(source)):
         return told
     card = named_card(source, model.config.name)

@@ -18,7 +18,7 @@ Head = Literal["depth", "rays", "cameras", "splats", "sky", "metric"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCard:
-    """What a user has to know before choosing a model."""
+    """Facts of a model to know before choosing it."""
 
     name: str
     """Name for ``--model`` and ``load_model``."""

@@ -1,4 +1,4 @@
-"""What this machine has for da3gs, what is missing, and the command that mends it."""
+"""Diagnosis of an installation: what is there, what is missing, and the command that mends it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MAX_THREADS = 256
 
 
 def option(metavar: str, *aliases: str, hint: str | None = None) -> Any:
-    """How an option appears in the help: the word for its value, and short names such as ``-o``."""
+    """Appearance of an option in the help: the word for its value, and short names such as ``-o``."""
     return tyro.conf.arg(metavar=metavar, aliases=list(aliases) or None, help_behavior_hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""What several commands do with scenes: choose a name, save and check, read splats from whatever was named."""
+"""Scenes on the command line: names for new ones, saving with a check, opening whatever was named."""
 
 from __future__ import annotations
 

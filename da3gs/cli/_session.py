@@ -1,4 +1,4 @@
-"""What a command may say, and where: results to stdout, the rest to stderr, one line when it ends with 2."""
+"""Output of a command: results to stdout, the rest to stderr, one line when it ends with 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reconstruction says about itself: one JSON object, or a few lines."""
+"""Summary of a reconstruction: one JSON object, or a few lines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from da3gs._memory import peak_memory_mb
 from da3gs.checkpoints.choice import better_model
 from da3gs.cli.refine import refinement_lines
 from da3gs.photos.accounts import counted, restored, told
 from da3gs.pipeline.check import CheckReport
-from da3gs.pipeline.scene_record import peak_memory_mb
 from da3gs.scene import Scene
 
 
@@ -82,12 +82,14 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     against = check["psnr_file_vs_memory"]
     figure = "nothing to compare with" if against is None else f"{against:.1f} dB between file and memory"
     lines.append(f"  check    {'passed' if check['passed'] else 'FAILED'}, {figure}")
-    lines.append(f"  {facts['seconds']['total']:.1f} s, at most {facts['peak_memory_mb'] / 1000:.1f} GB of memory")
+    peak = facts["peak_memory_mb"]
+    took = "" if peak is None else f", at most {peak / 1000:.1f} GB of memory"
+    lines.append(f"  {facts['seconds']['total']:.1f} s{took}")
     return lines
 
 
 def camera_line(record: dict[str, Any]) -> str | None:
-    """How the cameras were found, where they were searched for; None where they were not."""
+    """Line on how the cameras were found, where they were searched for; None where they were not."""
     cameras = record["poses"].get("cameras") or []
     ways = Counter(camera["placed"] for camera in cameras)
     errors = [c["reprojection_error"] for c in cameras if c["reprojection_error"] is not None]
@@ -119,7 +121,7 @@ _INPUTS = {
 
 
 def spell_unit(frame: dict[str, Any]) -> str | None:
-    """What a unit of the scene is, where it is known."""
+    """Unit of the scene in words, where it is known."""
     metres = frame.get("metres_per_given_unit")
     if frame.get("metric"):
         times = frame.get("given_times", 1)
@@ -128,7 +130,7 @@ def spell_unit(frame: dict[str, Any]) -> str | None:
 
 
 def spell_input(kind: str) -> str:
-    """Where the photos come from, in words that follow ``photos``."""
+    """Origin of the photos in words that follow ``photos``."""
     return _INPUTS.get(kind, f" of a {kind}")
 
 

@@ -51,7 +51,7 @@ class Check(Command):
 
 
 def check_lines(report: CheckReport) -> list[str]:
-    """What the report says, for people."""
+    """Report in lines for people."""
     from da3gs.formats.axes import axes_words
 
     lines = [f"{report.file}: {report.splats:,} splats, {report.nonfinite or 'no'} values that are not finite"]

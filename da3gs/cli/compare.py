@@ -35,7 +35,7 @@ class Compare(Command):
 
 
 def compare_lines(found: dict[str, Any]) -> list[str]:
-    """What came of it, for people."""
+    """Outcome in lines for people."""
     lines = [f"A: {found['a']['report']}   B: {found['b']['report']}   in both: {found['scenes']}"]
     for name, (a, b) in found["different_settings"].items():
         lines.append(f"  {name}: {a} | {b}")

@@ -110,7 +110,7 @@ def demo_photos() -> Path:
 
 
 def truth_line(off: dict[str, float] | None) -> str:
-    """How far the cameras are from the true ones, in words."""
+    """Distance of the cameras from the true ones, in words."""
     if off is None:
         return "  truth    too few cameras were found to compare"
     turn, walk = off["rotation_degrees"], off["center_share"]
@@ -132,7 +132,7 @@ def distance_from_truth(scene: Scene, folder: Path) -> dict[str, float] | None:
 
 
 def next_steps(scene: Path) -> list[str]:
-    """What to try after the demo."""
+    """Commands to try after the demo."""
     return [
         "",
         "What to try next:",

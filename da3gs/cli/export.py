@@ -126,7 +126,7 @@ class Export(Command):
 
 
 def plan_lines(ready: Prepared, megabytes: float | None) -> list[str]:
-    """What is about to be written, for people."""
+    """Plan of the export in lines for people."""
     if megabytes is None:
         return [f"{ready.count:,} cameras"]
     lines = [f"read     {note}" for note in ready.notes]

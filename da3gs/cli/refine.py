@@ -88,7 +88,7 @@ class Refine(Command):
 
 
 def refinement_lines(facts: dict[str, Any]) -> list[str]:
-    """What refinement did, for people."""
+    """Outcome of refinement in lines for people."""
     trial = facts["trial"]
     at = "" if trial is None else f" at photos left out in turn ({', '.join(trial['photos'])})"
     behind = ["  surround blurred colours behind everything"] if facts.get("surround") else []

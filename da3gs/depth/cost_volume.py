@@ -1,4 +1,4 @@
-"""How well each view's pixels agree with other views at many multiples of their depth, and the best smooth ones."""
+"""Cost volume over multiples of each view's depth, and the smooth depth of least cost."""
 
 from __future__ import annotations
 

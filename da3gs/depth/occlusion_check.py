@@ -1,4 +1,4 @@
-"""Which pixels' points stand in the way of what another photo shows."""
+"""Free-space violations: points that stand in the way of what another photo shows."""
 
 from __future__ import annotations
 

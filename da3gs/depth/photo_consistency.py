@@ -1,4 +1,4 @@
-"""Which pixels get sharp splats, made from depth, and which keep the soft ones of a Gaussian head."""
+"""Photo-consistency of pixels: sharp splats from depth where it holds, those of a Gaussian head elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All views at one resolution, and who sees what others see."""
+"""View pyramid: all views at one resolution, and their neighbours by overlap."""
 
 from __future__ import annotations
 

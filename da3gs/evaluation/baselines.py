@@ -1,4 +1,4 @@
-"""What can be evaluated: our models, simple baselines, and files that others made; one interface for all."""
+"""Methods under evaluation: our models, simple baselines and files that others made, behind one interface."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Fitted(Protocol):
 
     @property
     def splats(self) -> int | None:
-        """How many splats; None where there are none."""
+        """Number of splats; None where there are none."""
 
     @property
     def megabytes(self) -> float | None:
@@ -51,11 +51,11 @@ class Fitted(Protocol):
 
     @property
     def cameras(self) -> Cameras | None:
-        """Where the method thinks the context cameras are, in its own world; None: where they were said to be."""
+        """Context cameras in the method's own world; None: as they were said to be."""
 
     @property
     def offset(self) -> tuple[float, float, float]:
-        """What to subtract from positions of the data set to get the method's."""
+        """Offset to subtract from positions of the data set to get the method's."""
 
     def render(self, camera: Cameras, target: Picture | None) -> Float[Tensor, "H W 3"]:
         """A view from a camera of the method's world; ``target`` tells its name and size, its pixels are off limits."""
@@ -67,7 +67,7 @@ class Baseline(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in reports."""
+        """Name in reports."""
 
     def fit(self, scene: SceneInput) -> Fitted:
         """See the context."""
@@ -75,7 +75,7 @@ class Baseline(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """What to evaluate, in words that any process understands."""
+    """Method to evaluate, as a picklable record."""
 
     kind: Kind = "model"
     folder: str | None = None

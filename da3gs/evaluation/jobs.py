@@ -50,7 +50,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Given:
-    """What the calling process has at hand already, for jobs that run in it."""
+    """Records that the calling process has at hand already, for jobs that run in it."""
 
     model: LoadedModel | None = None
     baseline: Baseline | None = None
@@ -229,7 +229,7 @@ def write_message(pipe: IO[bytes], value: object) -> None:
 
 
 def read_message(pipe: IO[bytes]) -> Any:
-    """What ``write_message`` wrote on the other side.
+    """Message that ``write_message`` wrote on the other side.
 
     Raises:
         EOFError: the other side is gone.

@@ -37,7 +37,7 @@ THUMBNAIL = 360
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Scored:
-    """What came of a scene: a JSON object, and pictures to be saved."""
+    """Result of a scene: a JSON object, and pictures to be saved."""
 
     record: dict[str, Any]
     """For scenes/NAME.json."""

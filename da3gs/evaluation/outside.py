@@ -1,4 +1,4 @@
-"""What other programs made, scored like our own: splat files, and pictures that were rendered already."""
+"""Results of other programs, scored like our own: splat files, and pictures that were rendered already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will be evaluated, settled and checked before anything is computed."""
+"""Plan of an evaluation, settled and checked before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pictures are sized and cropped, and what a method gets of a scene."""
+"""Protocol of an evaluation: sizes and crops of pictures, and what a method gets of a scene."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ cameras could be found, a second pass of the network over all photos."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """What is done to every picture, the same for each method."""
+    """Treatment of every picture, the same for each method."""
 
     size: tuple[int, int] | None
     """Height and width that pictures are scored at; None: each photo at the network's size for ``resolution``."""
@@ -66,7 +66,7 @@ class Protocol:
 
 
 def network_size(size: tuple[int, int] | None, resolution: int | None) -> tuple[int, int] | None:
-    """What a network sees of pictures of a size: the multiples of 14 below, or those nearest to a long side.
+    """Size at which a network sees pictures of a size: the multiples of 14 below, or those nearest to a long side.
 
     >>> network_size((270, 480), None), network_size((270, 480), 252)
     ((266, 476), (140, 252))
@@ -110,7 +110,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class SceneInput:
-    """What a method may know of a scene."""
+    """Knowledge of a scene that a method may use."""
 
     key: str
     """The scene's name."""

@@ -16,7 +16,7 @@ Targets = Literal["given", "aligned", "optimised"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """What is known of a published split."""
+    """Published split."""
 
     name: str
     """What to call it."""
@@ -128,7 +128,7 @@ NUMBERS: dict[str, tuple[Published, ...]] = {
 
 
 def family_of(fingerprint: str) -> Family | None:
-    """What is known of a split, by the first digits of its digest or by its rule's name."""
+    """Published split, found by the first digits of its digest or by its rule's name."""
     return FAMILIES.get(fingerprint)
 
 

@@ -20,7 +20,7 @@ _MOST_SCENES = 100_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRequest:
-    """What the caller wants."""
+    """Request for an evaluation."""
 
     root: Path
     task: Literal["views", "pose", "depth", "points"]
@@ -38,7 +38,7 @@ class EvaluationRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What will be done."""
+    """Plan of an evaluation."""
 
     scenes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     """Context and target positions of every scene."""
@@ -58,7 +58,7 @@ class Plan:
     """The scene of an input without poses, with the cameras that were found in its photos."""
 
     def published(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What others have printed on these data, held against what was done."""
+        """Published figures on these data, held against what was done."""
         protocol, settings = self.protocol, self.settings
         done = [record for record in records if record["status"] == "done"]
         if settings["task"] != "views":

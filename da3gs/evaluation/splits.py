@@ -1,4 +1,4 @@
-"""Which frames a model sees and which it is asked for: split files of the field, and rules.
+"""Splits into frames that a model sees and frames it is asked for: split files of the field, and rules.
 
 A split file is checked, whole, before anything is computed. Three formats are told apart by their content: pixelSplat's
 ``{scene: {"context": [int], "target": [int]} | null}``, FLARE's ``{scene: {"input": ..., "target": ...}}`` and

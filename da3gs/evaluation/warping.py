@@ -35,7 +35,7 @@ def plane_depth(cameras: Sequence[Cameras], camera: Cameras) -> float:
 def warped_photos(
     photos: Sequence[tuple[Float[Tensor, "h w 3"], Cameras]], camera: Cameras, depth: float
 ) -> Float[Tensor, "H W 3"]:
-    """What ``camera`` would see if all stood on a plane at ``depth`` before it; earlier photos win, black elsewhere."""
+    """Picture of ``camera`` if all stood on a plane at ``depth`` before it; earlier photos win, black elsewhere."""
     pixels = pixel_centers(camera.height, camera.width, dtype=torch.float64)
     local = camera_directions(camera.intrinsics.double(), pixels) * depth
     pose = camera.cam_to_world.double()

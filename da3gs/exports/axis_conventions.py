@@ -44,7 +44,7 @@ def turned_scene(scene: Scene, frame: Frame) -> Scene:
         given = similarity.apply_to_cameras(torch.from_numpy(given).double()).numpy()
     offset = (similarity.rotation @ torch.tensor(scene.offset, dtype=torch.float64)).tolist()
     up = similarity.rotation @ torch.tensor(vertical_axis(scene), dtype=torch.float64)
-    told = {**(scene.record.get("frame") or {}), "axes": frame, "vertical_axis": (up + 0.0).tolist()}
+    told = {**scene.frame, "axes": frame, "vertical_axis": (up + 0.0).tolist()}
     return dataclasses.replace(
         scene,
         gaussians=with_axes(scene.gaussians, "RDF", LETTERS[frame]),

@@ -53,7 +53,7 @@ def write_depth(scene: Scene, folder: Path, *, progress: Progress = silent) -> d
     """
     if scene.depth is None:
         raise InputError("this scene has no depth to export; reconstruct it again, from photos")
-    frame = scene.record.get("frame") or {}
+    frame = scene.frame
     unit = str(frame.get("unit", "arbitrary"))
     sizes = scene.views.sizes
     depth, sky = scene.depth.detach().cpu().float().numpy(), None if scene.sky is None else scene.sky.cpu().numpy()

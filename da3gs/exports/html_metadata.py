@@ -1,4 +1,4 @@
-"""What an exported page says and where one can stand in it."""
+"""Metadata of an exported page: its note, and the places to stand at."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def page_views(scene: Scene) -> list[PageView]:
 
 
 def middle_distance(means: Float[Tensor, "N 3"], world_to_cam: Float[Tensor, "4 4"]) -> float:
-    """How far ahead of a camera the middle of what it sees lies: the median depth near its axis."""
+    """Distance to the middle of what a camera sees: the median depth near its axis."""
     local = means @ world_to_cam[:3, :3].T + world_to_cam[:3, 3]
     ahead = (local[:, 2] > 1e-6) & local.isfinite().all(-1)
     middle = ahead & (local[:, :2].norm(dim=-1) < 0.3 * local[:, 2])

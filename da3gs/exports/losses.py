@@ -30,7 +30,7 @@ _SIDES = torch.nn.functional.normalize(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Losses:
-    """How far the worst splat of a file is from what it was made of."""
+    """Losses of a file: the distance of its worst splat from what it was made of."""
 
     positions: float = 0.0
     """Distance, in the unit of the file."""
@@ -46,7 +46,7 @@ class Losses:
     """What was known of the splats and has no place in the format."""
 
     def lines(self) -> list[str]:
-        """What is lost beyond the bounds, for people; empty where nothing is."""
+        """Lines on what is lost beyond the bounds; empty where nothing is."""
         found = []
         if self.positions_relative > FINEST:
             found.append(f"positions up to {self.positions:.3g} off, {self.positions_relative:.2%} of the median splat")
@@ -68,7 +68,7 @@ class Losses:
 def measured_losses(
     gaussians: Gaussians, path: Path, row: Format, not_kept: tuple[str, ...] = (), *, exact: bool = False
 ) -> Losses:
-    """What a file lost of the splats that it was written from; both in the axes of the file.
+    """Losses of a file against the splats that it was written from; both in the axes of the file.
 
     Args:
         gaussians: what was written.

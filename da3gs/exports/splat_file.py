@@ -1,4 +1,4 @@
-"""What a splat file by itself says of its world: axes, the direction up, unit and offset, in the comments of a PLY."""
+"""Splat files by themselves, with what their comments say of the world: axes, the direction up, unit and offset."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from da3gs.gaussians import Gaussians
 
 
 def finite_rows(gaussians: Gaussians, name: str) -> tuple[Bool[Tensor, "N"], tuple[str, ...]]:
-    """Which splats have finite numbers only, and a line on the others where there are any; ``name`` is their file's.
+    """Mask of splats with finite numbers only, and a line on the others where there are any; ``name`` is their file's.
 
     Raises:
         InputError: no splat is finite.

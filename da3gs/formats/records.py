@@ -65,7 +65,7 @@ class PageView:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class WriteOptions:
-    """What is written beside the splats; each format takes what it has room for."""
+    """Options for what is written beside the splats; each format takes what it has room for."""
 
     axes: str = "RDF"
     """Directions of x, y and z of the numbers, in letters."""

@@ -162,7 +162,7 @@ def write_encoded(encoded: Encoded, path: Path, *, overwrite: bool = False) -> N
 
 
 def encoded_bytes(encoded: Encoded) -> int:
-    """How many bytes it has."""
+    """Size in bytes."""
     return sum(len(block) for block in (encoded.values() if isinstance(encoded, dict) else encoded))
 
 

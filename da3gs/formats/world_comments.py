@@ -45,7 +45,7 @@ def says_antialiased(comments: Sequence[str]) -> bool:
 
 
 def said(comments: Sequence[str], words: str) -> str | None:
-    """What follows these words, after a colon, an equals sign or blanks, in the first comment that begins with them."""
+    """Text after these words and a colon, an equals sign or blanks, in the first comment that begins with them."""
     for line in comments:
         if line.lower().startswith(words) and line[len(words) : len(words) + 1] in (":", "=", " "):
             return line[len(words) + 1 :].lstrip(":= ").strip()

@@ -50,7 +50,7 @@ def hermite_rotations(
     smoothness: float = 1.0,
     period: float | None = None,
 ) -> Float[Tensor, "T 4"]:
-    """As ``hermite`` for unit quaternions (w, x, y, z), always the shorter way round.
+    """Hermite curve of unit quaternions (w, x, y, z), always the shorter way round.
 
     Bezier pieces by de Casteljau's scheme on the sphere (Shoemake 1985): turning at constant speed about one axis is
     followed exactly.

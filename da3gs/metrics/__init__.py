@@ -1,1 +1,1 @@
-"""How well an image, a pose, a depth map or a point cloud agrees with another."""
+"""Metrics of images, poses, depth maps and point clouds."""

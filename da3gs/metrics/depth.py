@@ -1,4 +1,4 @@
-"""How far predicted depth is from true depth, after the alignment that the prediction's kind allows."""
+"""Depth errors against the truth, after the alignment that the prediction's kind allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike two images are: PSNR, and SSIM (Wang et al. 2004), both differentiable. Channels come last."""
+"""Image similarity: PSNR, and SSIM (Wang et al. 2004), both differentiable. Channels come last."""
 
 from __future__ import annotations
 

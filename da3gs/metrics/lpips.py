@@ -74,7 +74,7 @@ _TRUNKS: dict[TrunkName, _Trunk] = {
 
 
 def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> TrunkName | None:
-    """Which trunk tensors of these names and shapes are; None: neither. Others among them do not matter."""
+    """Name of the trunk that tensors of these names and shapes are; None: neither. Others among them do not matter."""
     for name in _TRUNKS:
         if all(shapes.get(key) == shape for key, shape in trunk_shapes(name).items()):
             return name

@@ -1,4 +1,4 @@
-"""How far reconstructed points are from true ones."""
+"""Point cloud errors against the truth: accuracy, completeness, F1."""
 
 from __future__ import annotations
 

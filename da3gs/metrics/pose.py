@@ -1,4 +1,4 @@
-"""How far predicted camera poses are from true ones, as the official benchmark measures it: pairs, and areas."""
+"""Pose errors of camera pairs and the areas under their curves, as the official benchmark measures them."""
 
 from __future__ import annotations
 

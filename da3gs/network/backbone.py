@@ -17,7 +17,7 @@ from da3gs.network.reference_view import choose_reference
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class BackboneOutputs:
-    """What the heads get; lists have one entry a group of equally large views."""
+    """Features for the heads; lists have one entry a group of equally large views."""
 
     features: list[list[Float[Tensor, "B _ _ F"]]]
     """``features[level][group]``: patch features of the four out layers."""

@@ -23,5 +23,5 @@ def smaller_chunks(times: int = 8) -> Iterator[None]:
 
 
 def chunk(usual: int) -> int:
-    """How many of something go through together, of usually ``usual``."""
+    """Size of a chunk that goes through together, of usually ``usual``."""
     return max(1, usual // _divisor.get())

@@ -22,7 +22,7 @@ _LEAST = 0.9  # share of that which the faintest splat keeps: a doubtful layer t
 
 
 def depth_edges(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-    """How far a pixel's depth is from its neighbours': the largest ``|log(z / z')|`` of the four. Scale-free."""
+    """Distance of a pixel's depth from its neighbours': the largest ``|log(z / z')|`` of the four. Scale-free."""
     logs = depth.clamp(min=1e-12).log()
     down = (logs[..., 1:, :] - logs[..., :-1, :]).abs()
     right = (logs[..., :, 1:] - logs[..., :, :-1]).abs()
@@ -32,7 +32,7 @@ def depth_edges(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W
 
 
 def depth_flyers(depth: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
-    """How far a pixel hangs between a near and a far surface: ``|log(z / z')|`` of the more alike of two opposite
+    """Flying-pixel score, how far one hangs between surfaces: ``|log(z / z')|`` of the more alike of two opposite
     neighbours, where one is nearer and the other farther; the larger of across and down. Scale-free.
 
     The rims of two surfaces that meet at a sharp edge have 0: they lie where they should.

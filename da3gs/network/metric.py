@@ -27,7 +27,7 @@ def metric_depth(
 
 
 def is_sky(sky: Float[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
-    """Where the network sees sky."""
+    """Mask of sky that the network sees."""
     return ~(sky < SKY_THRESHOLD)
 
 

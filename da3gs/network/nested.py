@@ -23,7 +23,7 @@ from da3gs.views import Views
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class NestedOutputs(TensorRecord):
-    """What both networks say, before they are brought together."""
+    """Outputs of both networks, before they are brought together."""
 
     geometry: RawOutputs
     """The any-view branch."""

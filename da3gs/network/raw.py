@@ -1,4 +1,4 @@
-"""Everything a network says, before any post-processing."""
+"""Raw outputs of a network, before any post-processing."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _SMALLEST_Z = 1e-4
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class RayCameras:
-    """What one set of ray maps says about its cameras."""
+    """Cameras of one set of ray maps."""
 
     rotation: Float[Tensor, "*batch 3 3"]
     """Camera to world."""
@@ -55,14 +55,14 @@ class RayCameras:
 
 
 def draw_sets(pixels: int, generator: torch.Generator) -> Int[Tensor, "100 8"]:
-    """Which of the most confident rays make the hypotheses, by rank of confidence; the same for all views."""
+    """Draw of the most confident rays for the hypotheses, by rank of confidence; the same for all views."""
     candidates = candidate_count(pixels)
     sets = [torch.randperm(candidates, generator=generator)[:SET_SIZE] for _ in range(HYPOTHESES)]
     return torch.stack(sets)
 
 
 def candidate_count(pixels: int) -> int:
-    """How many of the most confident rays hypotheses are drawn from."""
+    """Number of the most confident rays that hypotheses are drawn from."""
     return max(SET_SIZE, int(_CANDIDATES * pixels))
 
 

@@ -1,4 +1,4 @@
-"""Which view anchors the world frame."""
+"""Reference view: the one that anchors the world frame."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def on_canvas(
 
 
 def inside(sizes: Sizes, rows: int, columns: int, device: torch.device | str | None = None) -> Bool[Tensor, "V H W"]:
-    """Where the canvas holds a view and no padding."""
+    """Mask of the canvas without padding."""
     extent = torch.tensor(sizes, device=device)
     row = torch.arange(rows, device=device) < extent[:, :1]
     column = torch.arange(columns, device=device) < extent[:, 1:]

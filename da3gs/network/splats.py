@@ -1,4 +1,4 @@
-"""What the Gaussian head says, as splats.
+"""Gaussians from the channels of the Gaussian head.
 
 Channels of a pixel: offset in x and y (pixels), three scales, quaternion (x, y, z, w), harmonics colour by colour,
 depth offset, density.

@@ -1,4 +1,4 @@
-"""What the official program does around its network with given cameras.
+"""Official post-processing of a network's outputs with given cameras.
 
 Kept to compare with it; da3gs itself honours given cameras everywhere instead.
 """

@@ -23,7 +23,7 @@ _UNSEEN = 0.01
 
 
 def splats_in(megabytes: float, bands: int) -> int:
-    """How many splats of so many harmonics a .ply file of this size holds, its header and comments included."""
+    """Number of splats of so many harmonics that a .ply file of this size holds, its header and comments included."""
     return max(1, int((megabytes * 1e6 - 4096) // (4 * (14 + 3 * bands))))
 
 

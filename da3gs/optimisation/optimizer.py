@@ -48,7 +48,7 @@ class Limit:
     """Wall-clock seconds."""
 
     def share(self, step: int, elapsed: float) -> float:
-        """How much of the way is gone, 1 at the end."""
+        """Share of the way that is gone, 1 at the end."""
         by_steps = 0.0 if self.steps is None else step / max(self.steps, 1)
         by_time = 0.0 if self.seconds is None else elapsed / max(self.seconds, 1e-9)
         return max(by_steps, by_time)
@@ -56,7 +56,7 @@ class Limit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is optimised beside the splats, and how strongly the start is held on to."""
+    """Options: what is optimised beside the splats, and how strongly the start is held on to."""
 
     cameras: bool = False
     """Move the cameras too, all but the first."""

@@ -14,7 +14,7 @@ _MOST_ENTRIES = 2000
 
 
 def counted(dropped: Iterable[Dropped]) -> dict[str, int]:
-    """How many files go for which reason, the commonest first."""
+    """Counts of files by reason for leaving them out, the commonest first."""
     counts: Counter[str] = Counter()
     for item in dropped:
         counts[item.counted_as] += item.count
@@ -61,7 +61,7 @@ def _entry(item: Dropped) -> dict[str, Any]:
 
 
 def restored(entries: Iterable[dict[str, Any]]) -> list[Dropped]:
-    """What ``recorded`` was given, as far as it kept it."""
+    """Accounts that ``recorded`` was given, as far as it kept it."""
     return [
         Dropped(name=e["name"], reason=e["reason"], kind=e.get("kind", ""), count=e.get("count", 1)) for e in entries
     ]

@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Collection:
-    """What an input offers."""
+    """Collection of photos that an input offers."""
 
     kind: Kind
     """What the input is."""

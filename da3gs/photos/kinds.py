@@ -1,4 +1,4 @@
-"""What an input is, told by its content."""
+"""Kinds of input, told by content."""
 
 from __future__ import annotations
 

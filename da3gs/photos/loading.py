@@ -1,4 +1,4 @@
-"""Photos in, views out."""
+"""Loading of photos as views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which photos to use where there are more than wanted."""
+"""Choice of photos where there are more than wanted."""
 
 from __future__ import annotations
 

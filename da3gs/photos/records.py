@@ -1,4 +1,4 @@
-"""What loading photos gives."""
+"""Records of loaded photos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Unreadable(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """What was found and not used."""
+    """File that was found and not used."""
 
     name: str
     """A file, by its path below the input (a video's frame: ``frame_000123``)."""
@@ -60,7 +60,7 @@ class Original:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """How a photo came by its camera, and how well the camera fits."""
+    """Placement of a photo: how it came by its camera, and how well the camera fits."""
 
     placed: Literal["given", "sfm", "depth_prior", "predicted"]
     """By the input, by structure-from-motion, by depth that a network told, or by the network alone."""

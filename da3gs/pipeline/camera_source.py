@@ -26,7 +26,7 @@ CameraSource = Literal["given", "network", "photos"]
 
 
 def camera_source(settings: Settings, card: ModelCard, *, posed: bool) -> CameraSource:
-    """What ``--poses`` means for this model and these photos."""
+    """Source of cameras that ``--poses`` means for this model and these photos."""
     match settings.poses:
         case "given":
             return "given"

@@ -1,4 +1,4 @@
-"""Is a splat file what the scene promised?"""
+"""Check of a splat file: an independent decoder's renders against those of the scene that it was made from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MAX_REFERENCES = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What was found in a splat file."""
+    """Report of a check of a splat file."""
 
     file: str
     """Its name."""

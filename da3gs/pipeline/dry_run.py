@@ -1,4 +1,4 @@
-"""What a reconstruction would do, without doing it."""
+"""Dry run: what a reconstruction would do, without doing it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(
     masks: str | Path | None = None,
     **flags: Any,
 ) -> dict[str, Any]:
-    """What ``reconstruct`` would read, pick and load with these flags, and about how much memory it would need.
+    """Plan of a reconstruction with these flags: what it would read, pick and load, and about how much memory it takes.
 
     Raises:
         InputError, CheckpointError: what ``reconstruct`` would refuse at once.

@@ -100,7 +100,7 @@ def export(
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
-    """What is about to be written."""
+    """Export that is about to be written."""
 
     content: Scene | BareSplats
     """As the file will hold it."""
@@ -119,7 +119,7 @@ class Prepared:
 
     @property
     def count(self) -> int:
-        """How many splats, or cameras, there will be."""
+        """Number of splats, or cameras, that there will be."""
         if self.suffix == "/":
             assert isinstance(self.content, Scene)
             return len(self.content.views)
@@ -127,12 +127,12 @@ class Prepared:
 
     @property
     def notes(self) -> list[str]:
-        """What reading the source had to make up or pass over, for people."""
+        """Notes on what reading the source had to make up or pass over, for people."""
         return list(self.content.notes)
 
     @property
     def megabytes(self) -> float | None:
-        """How large the file will be; None for a folder.
+        """Size of the file; None for a folder.
 
         Raises:
             InputError: the format cannot hold these splats.
@@ -159,7 +159,7 @@ class Prepared:
         return kept(row.encode(self.content.gaussians, self.output.name, options))
 
     def losses(self) -> Losses | None:
-        """What the file lost, once it is written; None for a folder.
+        """Losses of the file, once it is written; None for a folder.
 
         Raises:
             InputError: the file cannot be read back.
@@ -293,7 +293,7 @@ def _room(ready: Prepared, max_mb: float) -> int:
 
 
 def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> WriteOptions:
-    """What is known beside the splats, told in the axes that they are in."""
+    """Write options from what is known beside the splats, told in the axes that they are in."""
     if isinstance(content, BareSplats):
         return WriteOptions(
             axes=LETTERS[content.frame],
@@ -303,7 +303,7 @@ def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> W
             up=content.upward,
             unit=content.unit or "",
         )
-    told = content.record.get("frame") or {}
+    told = content.frame
     return WriteOptions(
         axes=LETTERS[told["axes"]] if told.get("axes") in LETTERS else "RDF",
         comments=_comments(content),
@@ -359,7 +359,7 @@ def _opened(
 
 def _comments(scene: Scene) -> list[str]:
     """The header's comments, told in the axes that are written."""
-    words = WORDS.get(str((scene.record.get("frame") or {}).get("axes")), WORDS["opencv"])
+    words = WORDS.get(str(scene.frame.get("axes")), WORDS["opencv"])
     return [f"Axes: {words}" if line.startswith("Axes:") else line for line in ply_lines(scene)]
 
 

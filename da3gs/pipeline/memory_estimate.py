@@ -252,7 +252,7 @@ def _surfel_peak(views: int, fine: tuple[int, int], settings: Settings, bundled:
 
 
 def budget_of(settings: Settings, bands: int = 1) -> int:
-    """How many splats, of so many harmonics, the scene may have."""
+    """Budget of splats, of so many harmonics."""
     return (settings.budget or DEFAULT_BUDGET) if settings.max_mb is None else splats_in(settings.max_mb, bands)
 
 

@@ -1,4 +1,4 @@
-"""Which models know metres, and what they need to know for it."""
+"""Metric scale: the models that know metres, and what they need for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the network says of some views, laid into the frame that the caller wants."""
+"""Prediction of some views, in the frame that the caller wants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the splats of a reconstruction stay."""
+"""Pruning of a reconstruction's splats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos in, scene out."""
+"""Reconstruction: photos to a scene."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def _bounded(kept: Assembled, result: Placed, settings: Settings) -> Assembled:
 
 
 def _most(settings: Settings, bands: int) -> int:
-    """How many splats, of so many harmonics, the scene may have."""
+    """Budget of splats, of so many harmonics."""
     if settings.max_mb is not None:
         return splats_in(settings.max_mb, bands)
     return DEFAULT_BUDGET if settings.budget is None else settings.budget

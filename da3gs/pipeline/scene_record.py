@@ -1,20 +1,18 @@
-"""What scene.json says."""
+"""Record of a scene: the content of scene.json."""
 
 from __future__ import annotations
 
 import dataclasses
-import resource
-import sys
 from typing import Any, Literal
 
 from da3gs import __version__
+from da3gs._files import FORMAT_VERSION
+from da3gs._memory import peak_memory_mb
 from da3gs.checkpoints import ModelCard
 from da3gs.photos import LoadedPhotos, Placement
 from da3gs.photos.accounts import recorded
 from da3gs.pipeline.settings import Settings
 from da3gs.prediction import Placed
-
-FORMAT_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,12 +102,6 @@ def _focal(photos: LoadedPhotos, context: list[int], result: Placed) -> dict[str
         return None
     sources = sorted({str(photos.photos[i].focal_source) for i in context if photos.photos[i].focal_source})
     return {"source": " and ".join(sources) or None, **result.focal.as_dict()}
-
-
-def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024), 1)
 
 
 def _photo(photos: LoadedPhotos, index: int, role: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `reconstruct` was asked to do, checked before anything is read."""
+"""Settings of `reconstruct`, checked before anything is read."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _OUTLIER = 1.0  # pixels from which on a feature's pull no longer grows with its
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LensFreedom:
-    """What of the lenses the photos can tell."""
+    """Freedom of the lenses: what of them the photos can tell."""
 
     focal: bool
     """Focal lengths."""

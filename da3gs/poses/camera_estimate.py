@@ -73,7 +73,7 @@ class CameraEstimate:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Of two estimates the better is the one that explains more features, then the one that places more photos."""
+        """Rank of an estimate: the better of two explains more features, then the one that places more photos."""
         return int(self.seen.sum()), len(self.positions)
 
 

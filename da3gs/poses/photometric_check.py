@@ -44,7 +44,7 @@ class _Picture:
 
 
 def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> dict[int, float]:
-    """How far each placed photo agrees with those that show the same points, above chance.
+    """Photometric agreement of each placed photo with those that show the same points, above chance.
 
     The depth between a photo's points is interpolated linearly (of its inverse, over their Delaunay triangles); through
     it the neighbour is warped into the photo, and both are compared by normalised cross-correlation of small windows.

@@ -1,4 +1,4 @@
-"""Given cameras honoured: depth and splats moved from the network's frame to the caller's."""
+"""Pose alignment: depth and splats moved from the network's frame to that of given cameras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the cameras of a procedural scene stand, and the photographs that they take."""
+"""Cameras of procedural scenes, and the photographs that they take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COARSE = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """How much work goes into a picture."""
+    """Quality of a drawn picture, by the work in it."""
 
     side: int = 2
     """Samples along each side of a pixel."""

@@ -56,7 +56,7 @@ class Camera:
 
 
 def exposed(g: np.random.Generator, light: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
-    """What the sensor reads [H, W, 3], from linear light of mean about 0.2: lens, shake and shot noise."""
+    """Reading of the sensor [H, W, 3], from linear light of mean about 0.2: lens, shake and shot noise."""
     height, width = light.shape[:2]
     if camera.vignetting:
         x = (np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1

@@ -118,7 +118,7 @@ def _bands(counts: np.ndarray, across: int, down: int) -> list[tuple[int, int]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Canvas:
-    """Where one picture is drawn: contiguous float32 arrays."""
+    """Canvas of one picture: contiguous float32 arrays."""
 
     color: np.ndarray
     """(H, W, 3)."""
@@ -142,7 +142,7 @@ class Band:
 
 @dataclasses.dataclass(slots=True)
 class Drawn:
-    """What the way back needs of one picture."""
+    """Record of one picture for the way back."""
 
     workspace: Workspace
     """Records and tiles of the splats."""

@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled, cached and run on several threads.
+"""Compilation of the CPU kernels, their cache and their threads.
 
 Kernels are serial and release the GIL; threads are our own, as many as torch uses unless said otherwise. Each of them
 takes pieces of work from a shared counter, so that no threading layer of numba is loaded, any number of Python threads
@@ -30,7 +30,7 @@ _pool_size = 0
 
 @functools.cache
 def cache_folder(here: Path = Path(__file__).parent) -> Path:
-    """Where a package's compiled kernels are kept: beside them, else in the user's cache, else in a temporary folder.
+    """Folder of a package's compiled kernels: beside them, else in the user's cache, else in a temporary folder.
 
     The name carries a hash of all kernel sources: numba itself notices only changes of the file that a kernel stands
     in, not of the helpers that it calls.
@@ -80,7 +80,7 @@ def announce_compilation(first: Any) -> None:
 
 
 def worker_count(threads: int | None) -> int:
-    """How many threads to use: as many as torch does unless said otherwise."""
+    """Number of threads to use: as many as torch does unless said otherwise."""
     return max(1, threads if threads is not None else torch.get_num_threads())
 
 

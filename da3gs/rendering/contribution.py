@@ -1,4 +1,4 @@
-"""How much each splat adds to pictures: what merging and budgets go by."""
+"""Contribution of each splat to pictures, by which merging and budgets go."""
 
 from __future__ import annotations
 

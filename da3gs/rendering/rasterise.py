@@ -133,7 +133,7 @@ def _background(value: Sequence[float] | Tensor | None, batch: tuple[int, ...], 
 
 
 def choose_backend(backend: Backend, gaussians: Gaussians) -> Literal["cpu", "gsplat"]:
-    """What ``auto`` means for these splats.
+    """Backend that ``auto`` means for these splats.
 
     Raises:
         BackendError: the chosen backend cannot draw them.

@@ -26,7 +26,7 @@ _BLUR = 0.01
 
 
 def footprints(means: Float[Tensor, "N 3"], cameras: Cameras) -> Float[Tensor, "N"]:
-    """How large a pixel is at each point, for the camera that shows the point largest; cameras with a leading axis."""
+    """Pixel size at each point, for the camera that shows the point largest; cameras with a leading axis."""
     focal = cameras.intrinsics[:, (0, 1), (0, 1)].mean(-1).to(means)
     centers = cameras.centers.to(means)
     sizes = torch.empty_like(means[:, 0])

@@ -1,4 +1,4 @@
-"""Which splats stay: one rule for the command line, the viewer and the exports."""
+"""Pruning of splats: one rule for the command line, the viewer and the exports."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def kept_splats(
     around: Int[Tensor, "N"] | None = None,
     limits: Limits | None,
 ) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
-    """Which splats stay, and how many go for which reason; each is counted once, under the first that applies.
+    """Mask of splats that stay, and how many go for which reason; each is counted once, under the first that applies.
 
     Args:
         gaussians: the candidates.
@@ -183,7 +183,7 @@ def cleaned(
     *,
     around: Int[Tensor, "N"] | None = None,
 ) -> tuple[Bool[Tensor, "N"], dict[str, int]]:
-    """Which splats of a finished scene stay, and how many go for which reason; None keeps all.
+    """Mask of a finished scene's splats that stay, and how many go for which reason; None keeps all.
 
     This is what the command line, the exports and the viewer go by. ``neighbours`` are those among all splats given.
 
@@ -232,7 +232,7 @@ _REACH = 4.0
 
 
 def neighbours(gaussians: Gaussians) -> Int[Tensor, "N"]:
-    """How many other splats lie around each: in the 27 cells about it of a grid whose cells are 4 times its own size.
+    """Number of other splats around each: in the 27 cells about it of a grid whose cells are 4 times its own size.
 
     Size is the largest standard deviation, rounded to a power of two, so that near and far surfaces, whose splats lie
     as far apart as they are wide, are counted alike: a splat of a surface has some hundred around it, a flyer few.

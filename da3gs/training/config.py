@@ -1,4 +1,4 @@
-"""What a training run does: one frozen record."""
+"""Configuration of a training run: one frozen record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run spread over processes that ``torchrun`` started: who am I, and how weights and gradients are shared."""
+"""Distributed runs over processes that ``torchrun`` started: ranks, shared weights and gradients."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def fit_query_key_norm(attention: Attention, inputs: Float[Tensor, "B T C"]) -> 
 
 
 def frozen_parts(model: DepthAnything3, config: TrainConfig) -> list[nn.Parameter]:
-    """What shall not learn: embeddings and the first blocks of the backbone.
+    """Frozen parameters: embeddings and the first blocks of the backbone.
 
     Raises:
         InputError: there are not that many blocks.
@@ -95,7 +95,7 @@ def frozen_parts(model: DepthAnything3, config: TrainConfig) -> list[nn.Paramete
 
 
 def rate_scales(model: DepthAnything3, config: TrainConfig) -> dict[int, float]:
-    """What the learning rate of a parameter (by ``id``) is multiplied by, where that is not 1.
+    """Learning rate factors of parameters (by ``id``), where that is not 1.
 
     All of the backbone but its camera tokens learns at ``backbone_rate``, and every block before the last at
     ``layer_decay`` of the block after it (Clark et al. 2020); embeddings count as a block before the first.

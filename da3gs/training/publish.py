@@ -1,4 +1,4 @@
-"""Turns a run's weights into a bundled model: measures them on held-out scenes and writes the file and its card.
+"""Publication of a run's weights as a bundled model: measured on held-out scenes, with a card.
 
 da3gs train small -o RUN --backbone dinov2_vits14_pretrain.pth
 da3gs train small-decay -o DECAYED --init RUN/last.safetensors

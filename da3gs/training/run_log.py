@@ -1,4 +1,4 @@
-"""What a run writes about itself: CSV logs, TensorBoard, validation figures and pictures."""
+"""Log of a training run: CSV, TensorBoard, validation figures and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly: one safetensors file with JSON in its header, replaced as a whole."""
+"""State of a training run, to go on exactly: one safetensors file with JSON in its header, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE = "state.safetensors"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """How far a run is."""
+    """Position of a run."""
 
     step: int = 0
     """Steps done."""

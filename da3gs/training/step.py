@@ -1,4 +1,4 @@
-"""One step of the optimiser: outputs, losses, gradients."""
+"""Optimiser step: outputs, losses, gradients."""
 
 from __future__ import annotations
 

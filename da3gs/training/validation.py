@@ -1,4 +1,4 @@
-"""How good a network is on held-out scenes, in figures that need no scale."""
+"""Validation on held-out scenes, in figures that need no scale."""
 
 from __future__ import annotations
 

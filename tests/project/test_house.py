@@ -108,6 +108,15 @@ def test_everything_public_is_documented() -> None:
     assert [line for path in SOURCES for line in undocumented(path)] == []
 
 
+QUESTIONS = ("What", "Which", "How", "Where", "Whether", "Who", "Of", "As", "Is")
+
+
+def test_module_docstrings_begin_with_a_noun() -> None:
+    """A paper's word for it comes first; a question makes the reader guess what the module is."""
+    firsts = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in SOURCES}
+    assert [str(path.relative_to(ROOT)) for path, text in firsts.items() if text.split(" ")[0] in QUESTIONS] == []
+
+
 def test_records_document_their_fields() -> None:
     """A field of a public record of tensors is followed by its docstring."""
     missing = []

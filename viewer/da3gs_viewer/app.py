@@ -1,4 +1,4 @@
-"""One scene on one server, for as many browsers as come."""
+"""Viewer: a scene on one server, for as many browsers as come."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Viewer(Stage):
 
     @property
     def windows(self) -> list[Window]:
-        """Of all browsers that are there."""
+        """Windows of all browsers that are there."""
         with self._lock:
             return list(self._windows.values())
 

@@ -1,4 +1,4 @@
-"""What is on show: the splats after cleaning and merging, step by step, with undo."""
+"""Editor of the splats on show: cleaning and merging, step by step, with undo."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Editor:
 
     @property
     def state(self) -> State:
-        """Where we are."""
+        """State of now."""
         return self._history[-1]
 
     @property
@@ -98,23 +98,23 @@ class Editor:
 
     @property
     def cameras(self) -> Cameras | None:
-        """Of the photos, in the world of now."""
+        """Cameras of the photos, in the world of now."""
         return self.state.cameras
 
     @property
     def rows(self) -> Provenance | None:
-        """Where the splats that stay come from."""
+        """Provenance of the splats that stay."""
         rows = self.state.rows
         return None if rows is None else rows.map(lambda t: t[self._keep])
 
     @property
     def keep(self) -> Bool[Tensor, "N"]:
-        """Which of the state's splats stay."""
+        """Mask of the state's splats that stay."""
         return self._keep
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many splats are cleaned away for which reason."""
+        """Counts of splats cleaned away, by reason."""
         return {reason: number for reason, number in self._counts.items() if number}
 
     @property

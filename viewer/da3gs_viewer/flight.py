@@ -1,4 +1,4 @@
-"""A camera path while it is edited: keyframes, and the path through them."""
+"""Camera path under editing: keyframes, and the path through them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Flight:
             self._set(())
 
     def change(self, *, loop: bool, smoothness: float) -> None:
-        """How it goes from key to key."""
+        """Change of how it goes from key to key."""
         with self._lock:
             if (loop, smoothness) != (self.loop, self.smoothness):
                 self.loop, self.smoothness, self._loaded = loop, smoothness, None

@@ -78,7 +78,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """Number of the process, while there is one."""
         return None if self._process is None else self._process.pid
 
     def run(self, job: Job, told: Callable[[str, int, int], None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One browser's pictures: small while its camera moves, whole once it rests; the newest camera wins."""
+"""Painter of one browser's pictures: small while its camera moves, whole once it rests; the newest camera wins."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _ERROR_GAIN = 4.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """What to draw, besides from where."""
+    """Look: what to draw, besides from where."""
 
     mode: Mode = "colour"
     """What the pixels mean."""

@@ -59,7 +59,7 @@ class Stage:
         self.look_around()
 
     def look_around(self) -> None:
-        """Where people may stand, in the world of now."""
+        """Find the places where people may stand, in the world of now."""
         scene, cameras = self.editor.scene, self.editor.cameras
         moved = self.editor.state.placement is not None
         self.up = up_direction(None if moved else scene, self.editor.bare.upward)
@@ -76,7 +76,7 @@ class Stage:
 
     @property
     def placed(self) -> list[str]:
-        """How each photo came by its camera; empty where the scene does not say."""
+        """Ways by which photos came by their cameras; empty where the scene does not say."""
         record = {} if self.editor.scene is None else self.editor.scene.record.get("poses") or {}
         ways = {camera["photo"]: camera["placed"] for camera in record.get("cameras") or ()}
         return [ways.get(name, "given") for name in self.names] if ways else []
@@ -92,7 +92,7 @@ class Stage:
         return self.address or self.guard.link(self.guard.url or page_url(self._host, self._port))
 
     def browser_splats(self, limit: int) -> BrowserSplats:
-        """What a browser that bears ``limit`` splats gets; the same for all of them."""
+        """Splats for a browser that bears ``limit`` of them; the same for all of them."""
         with self._lock:
             shown = self.editor.gaussians
             if self._sent is None or self._sent[0] is not shown or self._sent[1] != limit:
@@ -101,7 +101,7 @@ class Stage:
             return self._sent[2]
 
     def counts(self) -> str:
-        """How many splats are on show, for people."""
+        """Number of splats on show, for people."""
         shown, total = len(self.editor.gaussians), len(self.editor.state.gaussians)
         return f"**{shown:,}** of {total:,} splats, {self.editor.megabytes:.1f} MB as .ply"
 

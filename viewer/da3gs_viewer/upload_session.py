@@ -1,4 +1,4 @@
-"""One page's upload: files in, checked and straight to disk; a job; its progress and its end."""
+"""Upload session of one page: files in, checked and straight to disk; a job; its progress and its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAITING = "waiting for another upload"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UploadLimits:
-    """How much one browser may send."""
+    """Limits of what one browser may send."""
 
     files: int = 2000
     """Files."""
@@ -48,19 +48,19 @@ class UploadLimits:
 
 
 class Refused(Exception):
-    """What a browser asked for is not done; the message is for people."""
+    """Refusal of what a browser asked for; the message is for people."""
 
 
 class UploadHost(Protocol):
-    """What a page's upload needs of the server that it talks to."""
+    """Server as a page's upload needs it."""
 
     @property
     def limits(self) -> UploadLimits:
-        """How much one browser may send."""
+        """Limits of what one browser may send."""
 
     @property
     def model_label(self) -> str:
-        """What the page calls the model of the command line."""
+        """Name of the command line's model on the page."""
 
     def new_folder(self) -> Path:
         """For one upload and its scene."""
@@ -246,7 +246,7 @@ class Session:
 
 
 def passed_over(viewer: Viewer) -> list[str]:
-    """What of the upload became no view, a line a reason, and which reading was chosen where there were several."""
+    """Lines on what of the upload became no view, by reason, and which reading was chosen where there were several."""
     views = {} if viewer.editor.scene is None else viewer.editor.scene.record.get("views") or {}
     return [*told(restored(views.get("dropped") or ())), *(views.get("notes") or ())]
 

@@ -211,12 +211,12 @@ class Uploads:
 
     @property
     def model_label(self) -> str:
-        """What the page calls the model of the command line: its name, never where it lies."""
+        """Name of the command line's model on the page: its name, never where it lies."""
         return self._model if self._model in MODELS else f"{Path(self._model).name} (as da3gs was started)"
 
     @property
     def limits(self) -> UploadLimits:
-        """How much one browser may send."""
+        """Limits of what one browser may send."""
         return self._limits
 
     async def reconstruct(self, source: Path, scene: Path, model: str, poses: str, told: Any) -> tuple[str, Viewer]:

@@ -1,4 +1,4 @@
-"""Where a person stands and looks: from a photo's camera, or from outside where there is none."""
+"""Viewpoints: a photo's camera, or a place outside where there is none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Viewpoint:
 
 
 def photo_viewpoint(cameras: Cameras, index: int, size: tuple[int, int], means: Float[Tensor, "N 3"]) -> Viewpoint:
-    """Where the photo at ``index`` was taken, looking as far as the median splat in the middle of it.
+    """Viewpoint at which the photo at ``index`` was taken, looking as far as the median splat in the middle of it.
 
     Args:
         size: height and width of the photo itself on the canvas.
@@ -105,7 +105,7 @@ def up_direction(scene: Scene | None, stated: tuple[float, float, float] = (0.0,
     down_is_y = np.array([0.0, -1.0, 0.0])
     if scene is None:
         return np.array(stated)
-    if (scene.record.get("frame") or {}).get("up") != "given":
+    if scene.frame.get("up") != "given":
         return down_is_y
     mean = -scene.cameras.world_to_cam[..., 1, :3].reshape(-1, 3).double().cpu().mean(0).numpy()
     length = float(np.linalg.norm(mean))

@@ -1,4 +1,4 @@
-"""One browser: its own camera, pictures, splats and frustums."""
+"""Window of one browser: its camera, pictures, splats and frustums."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SOFTWARE = ("swiftshader", "llvmpipe", "software", "softpipe", "basic render", 
 
 
 class Window:
-    """What one browser gets. It goes when the browser does; a slow one holds nobody else up."""
+    """Share of one browser in the server. It goes when the browser does; a slow one holds nobody else up."""
 
     def __init__(self, stage: Stage, client: viser.ClientHandle) -> None:
         """Prepare; ``open`` fills it."""
@@ -89,7 +89,7 @@ class Window:
 
     @property
     def limit(self) -> int:
-        """How many splats this browser gets, at most."""
+        """Number of splats that this browser gets, at most."""
         most = HARDWARE_SPLATS if self.software is False else SOFTWARE_SPLATS
         return min(most, self._stage.max_splats)
 

@@ -35,7 +35,7 @@ Dataset = Literal["posed", "dtu", "eth3d", "7scenes", "scannetpp"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """How surfaces of a data set are fused and compared, in its unit; the official benchmark's numbers."""
+    """Rules by which surfaces of a data set are fused and compared, in its unit; the official benchmark's numbers."""
 
     voxel: float
     truncation: float
@@ -78,7 +78,7 @@ class TrueScene:
 
 
 def dataset_of(root: Path, asked: str) -> Dataset:
-    """Which layout a root has.
+    """Layout of a root.
 
     Raises:
         InputError: it does not have the layout that was asked for.

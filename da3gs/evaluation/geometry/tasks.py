@@ -44,7 +44,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 
 def planned_geometry(request: EvaluationRequest, card: ModelCard) -> Plan:
-    """What will be measured, checked.
+    """Plan of a geometry task, checked.
 
     Raises:
         InputError: the data have no such truth, or the wishes do not go together.

@@ -1,4 +1,4 @@
-"""Two reports of the same scenes: is the difference more than noise?"""
+"""Comparison of two reports of the same scenes: is the difference more than noise?"""
 
 from __future__ import annotations
 

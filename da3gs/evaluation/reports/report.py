@@ -29,7 +29,7 @@ VIEW_METRICS = ("psnr", "ssim", "lpips")
 
 
 def versions() -> dict[str, str | None]:
-    """Of everything that takes part in the figures."""
+    """Versions of everything that takes part in the figures."""
     found: dict[str, str | None] = {
         "da3gs": __version__,
         "git_commit": _git_commit(),

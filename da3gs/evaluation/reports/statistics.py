@@ -1,4 +1,4 @@
-"""What many scores say together, and how sure that is."""
+"""Statistics of many scores: means and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def student_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """How many standard errors hold so much of Student's t on both sides.
+    """Standard errors that hold so much of Student's t on both sides.
 
     >>> round(student_quantile(2), 3), round(student_quantile(100), 3)
     (4.303, 1.984)
@@ -61,7 +61,7 @@ def _inside(t: float, freedom: int) -> float:
 
 
 def sign_flip_probability(differences: Sequence[float], *, seed: int = 0) -> float | None:
-    """How often a mean at least as far from zero comes about if each difference may as well have the other sign.
+    """Probability of a mean at least as far from zero if each difference may as well have the other sign.
 
     All sign patterns up to 14 differences, 20 000 drawn ones above; None of nothing.
 

@@ -34,7 +34,7 @@ class DecodedSplats:
 
     @property
     def offset(self) -> np.ndarray | None:
-        """What to add to ``means`` to get the caller's, float64; None where the file does not say."""
+        """Offset to add to ``means`` to get the caller's, float64; None where the file does not say."""
         for kind, _, numbers in (said.replace(":", " ").partition(" ") for said in self.statements):
             if kind.lower() == "offset" and len(numbers.split()) == 3:
                 return np.array([float(number) for number in numbers.split()])

@@ -18,7 +18,7 @@ def decode(path: Path) -> DecodedSplats:
     files: dict[int, DecodedSplats] = {}
 
     def parts(node: dict[str, Any]) -> list[tuple[DecodedSplats, slice]]:
-        """What the leaves below a node point to."""
+        """Files that the leaves below a node point to."""
         if "children" in node:
             return [part for child in node["children"] for part in parts(child)]
         place = node["lods"][min(node["lods"], key=int)]

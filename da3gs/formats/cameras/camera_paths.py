@@ -34,7 +34,7 @@ PATH_FORMATS: tuple[PathFormat, ...] = get_args(PathFormat)
 
 
 def path_format(path: Path | str) -> PathFormat:
-    """Which format a file or folder has by its content.
+    """Format of a file or folder by its content.
 
     Raises:
         InputError: none of them, or it cannot be read.

@@ -28,7 +28,7 @@ _FLIP = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 
 
 def nerfstudio_content(path: CameraPath) -> dict[str, Any]:
-    """What a camera_path.json holds; off-centre principal points and pixels that are not square are lost."""
+    """Content of a camera_path.json; off-centre principal points and pixels that are not square are lost."""
     frames = path.cameras()
     aspect = path.width / path.height
     count = len(path)

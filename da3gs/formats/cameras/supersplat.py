@@ -28,7 +28,7 @@ _UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
 
 
 def supersplat_content(path: CameraPath) -> dict[str, Any]:
-    """What a settings.json (version 2) of this flight holds; roll and off-centre principal points are lost."""
+    """Content of a settings.json (version 2) of this flight; roll and off-centre principal points are lost."""
     eyes, ahead = path.cam_to_world[:, :3, 3], path.cam_to_world[:, :3, 2]
     distance = float((eyes.amax(0) - eyes.amin(0)).norm()) or 1.0
     longer = path.intrinsics[:, 0, 0] if path.width > path.height else path.intrinsics[:, 1, 1]

@@ -222,7 +222,7 @@ def rigid_matrix(rows: object, where: str) -> Float[np.ndarray, "4 4"]:
 
 
 def check_rigid(matrix: Float[np.ndarray, "4 4"], where: str) -> None:
-    """Whether a matrix is a rigid pose: ``|RᵀR − I| ≤ 1e-3``, no mirror, last row 0 0 0 1.
+    """Check that a matrix is a rigid pose: ``|RᵀR − I| ≤ 1e-3``, no mirror, last row 0 0 0 1.
 
     Raises:
         InputError: it is not.
@@ -251,7 +251,7 @@ def transforms_content(
     extra: dict[str, Any] | None = None,
     per_frame: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """What a ``transforms.json`` of pinhole cameras holds.
+    """Content of a ``transforms.json`` of pinhole cameras.
 
     Args:
         file_paths: of the pictures, relative to the file.

@@ -1,4 +1,4 @@
-"""What the formats that store splats in few bits share."""
+"""Quantisation shared by the formats that store splats in few bits."""
 
 from __future__ import annotations
 

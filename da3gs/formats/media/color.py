@@ -32,7 +32,7 @@ _PEAK_NITS = 1000.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ColorTags:
-    """What a file says of its numbers, in whatever way its container says it."""
+    """Colour tags of a file, in whatever way its container has them."""
 
     primaries: Primaries = "bt709"
     """Red, green and blue."""

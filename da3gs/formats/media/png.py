@@ -17,7 +17,7 @@ _PIECE = 1 << 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PngFacts:
-    """What chunks outside the pixels say."""
+    """Facts in the chunks outside the pixels."""
 
     depth: int
     """Bits a sample."""

@@ -119,7 +119,7 @@ class VideoReader:
 
     @property
     def frame_count(self) -> int:
-        """How many frames the header promises; 0 where it says nothing."""
+        """Number of frames that the header promises; 0 where it says nothing."""
         return int(self.stream.frames or 0)
 
     def frames(self, *, start: int | None = None) -> Iterator[VideoFrame]:

@@ -23,7 +23,7 @@ _IGNORED = re.compile(r"n[xyz]|red|green|blue|alpha")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """What is read of each row, in the order means, colour, further harmonics, opacity, scales, quaternion."""
+    """Columns read of each row, in the order means, colour, further harmonics, opacity, scales, quaternion."""
 
     names: tuple[str, ...]
     """Of the properties."""
@@ -46,7 +46,7 @@ class Columns:
 
 
 def splat_columns(header: PlyHeader, vertex: PlyElement, wanted: list[str], name: str) -> Columns:
-    """Where splats are to be found in the rows of an element.
+    """Columns of splats in the rows of an element.
 
     Args:
         header: of the file.

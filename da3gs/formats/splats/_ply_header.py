@@ -40,7 +40,7 @@ class PlyElement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlyHeader:
-    """What the text at the top of a PLY file says."""
+    """Header of a PLY file."""
 
     format: str
     """``ascii``, ``binary_little_endian`` or ``binary_big_endian``."""

@@ -54,7 +54,7 @@ def save_compressed_ply(
 
 
 def compressed_ply_bytes(gaussians: Gaussians, name: str, comments: Sequence[str] = ()) -> bytes:
-    """What ``save_compressed_ply`` writes; ``name`` is what messages call it.
+    """Bytes that ``save_compressed_ply`` writes; ``name`` is what messages call it.
 
     Raises:
         InputError: a number is not finite.

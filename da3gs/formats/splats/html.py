@@ -73,7 +73,7 @@ def save_html(
 
 
 def html_bytes(gaussians: Gaussians, name: str, options: WriteOptions, *, title: str | None = None) -> bytes:
-    """What ``save_html`` writes; ``name`` is what messages call it.
+    """Bytes that ``save_html`` writes; ``name`` is what messages call it.
 
     Raises:
         InputError: a number is not finite.

@@ -55,7 +55,7 @@ def save_ply(gaussians: Gaussians, path: Path | str, *, overwrite: bool = False,
 
 
 def ply_blocks(gaussians: Gaussians, comments: Sequence[str] = ()) -> Iterator[bytes | memoryview]:
-    """What ``save_ply`` writes, piece by piece; each piece is overwritten by the next."""
+    """Blocks that ``save_ply`` writes; each piece is overwritten by the next."""
     yield header_bytes(len(gaussians), property_names(gaussians.harmonics.shape[-2]), comments)
     for block in _rows(gaussians.detach()):
         yield block.data.cast("B")
@@ -76,7 +76,7 @@ def load_ply(path: Path | str) -> Gaussians:
 
 
 def load_ply_file(path: Path | str) -> SplatFile:
-    """What ``load_ply`` reads, and what the file says of its world.
+    """Splats that ``load_ply`` reads, and what the file says of its world.
 
     Where float32 is too coarse for the positions, as it is for georeferenced ones, an offset is taken off in the
     precision of the file.

@@ -171,7 +171,7 @@ def _webp(pixels: np.ndarray, width: int, height: int) -> bytes:
 
 
 class Source(ABC):
-    """Where the files of a SOG are taken from."""
+    """Source of the files of a SOG."""
 
     name: str
     """What messages call the whole."""
@@ -217,7 +217,7 @@ class FolderSource(Source):
     folder: Path
 
     def read(self, entry: str, limit: int) -> bytes:
-        """Of a regular file in the folder itself."""
+        """Content of a regular file in the folder itself."""
         if entry in ("", ".", "..") or Path(entry).name != entry or (self.folder / entry).is_symlink():
             raise InputError(f"{self.name} names {entry[:60]!r}, which is no file beside it")
         with open_regular(self.folder / entry) as file:

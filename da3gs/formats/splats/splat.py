@@ -33,7 +33,7 @@ def save_splat(gaussians: Gaussians, path: Path | str, *, overwrite: bool = Fals
 
 
 def splat_bytes(gaussians: Gaussians, name: str) -> bytes:
-    """What ``save_splat`` writes; ``name`` is what messages call it.
+    """Bytes that ``save_splat`` writes; ``name`` is what messages call it.
 
     Raises:
         InputError: a number is not finite.

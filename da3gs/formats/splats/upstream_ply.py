@@ -82,7 +82,7 @@ def save_upstream_ply(
 def official_pixels(
     depth: Float[Tensor, "V H W"], *, nearest: float = 0.9, border: bool = True, every: int | None = 1
 ) -> Bool[Tensor, "V H W"]:
-    """Which pixels the official exporter keeps; arguments as for ``upstream_rows``."""
+    """Mask of the pixels that the official exporter keeps; arguments as for ``upstream_rows``."""
     views, height, width = depth.shape
     keep = torch.ones_like(depth, dtype=torch.bool)
     if nearest < 1:

@@ -99,7 +99,7 @@ def _transforms(found: Survey, folder: str, names: Sequence[str], split: str | N
     scene = _parent(folder) if folder.rpartition("/")[2] == "nerfstudio" else folder
 
     def layout(chosen: Sequence[str], word: str = "") -> Layout:
-        """Of one file, or of several together."""
+        """Layout of one file, or of several together."""
         paths = [found.root / folder / name for name in chosen]
         return Layout(
             kind="transforms", scene=scene, place=_join(folder, chosen[0]), base=found.root / folder,

@@ -95,7 +95,7 @@ def _lens(frame: Frame, photo: Path, where: str) -> Lens:
 
 
 def copies_of(files: Files, written: str, where: str) -> tuple[Path, ...]:
-    """Where a photo lies: as written, or with a suffix added; and then its smaller copies, if there are any.
+    """Paths of a photo: as written, or with a suffix added; and then its smaller copies, if there are any.
 
     Raises:
         InputError: the path leads out, or is no path of a file.
@@ -197,7 +197,7 @@ def _picture_place(scene: Path, model_folder: Path, model: ColmapModel, files: F
     first = {portable(i.name): cameras[i.camera_id] for i in model.images}
 
     def worth(place: str) -> tuple[int, int]:
-        """How many pictures are there, and how well the size of one fits its camera."""
+        """Rank by how many pictures are there, and how well the size of one fits its camera."""
         there = [name for name in names if files.holds(f"{place}/{name}" if place else name)]
         return len(there), _size_fits(files, place, there[0], first[there[0]]) if there else 0
 

@@ -44,7 +44,7 @@ _FULL_FRAME_DIAGONAL = math.hypot(36, 24)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What is known of a picture before it is decoded."""
+    """Header of a picture, known before it is decoded."""
 
     height: int
     """Rows as stored."""

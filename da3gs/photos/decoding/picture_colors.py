@@ -57,7 +57,7 @@ def has_alpha(image: Image.Image) -> bool:
 
 
 def alpha_of(image: Image.Image) -> Image.Image:
-    """How opaque a picture is, 8 bits."""
+    """Opacity of a picture, 8 bits."""
     return (image if image.mode in ("RGBA", "LA", "PA") else image.convert("RGBA")).getchannel("A")
 
 

@@ -15,7 +15,7 @@ _LAB = (8, 9, 10)
 
 
 def check_layout(image: Image.Image) -> None:
-    """Whether numbers and colours are of a kind whose black and white are known.
+    """Check that numbers and colours are of a kind whose black and white are known.
 
     Raises:
         Unreadable: floating-point or signed numbers, more than 16 bits, or CIELAB.

@@ -22,7 +22,7 @@ _REASONS = {"other picture": NOT_READ, "raw": RAW, "sphere": SPHERE, "video": VI
 
 
 def found_in(folder: Path, *, split: str | None, video: Callable[[Path], Collection]) -> Collection:
-    """What a folder offers.
+    """Collection of photos in a folder.
 
     Args:
         folder: where to look; everything below it too.

@@ -53,7 +53,7 @@ _SMALLER = re.compile(r"images_(\d+)")
 
 
 def made_pictures(pictures: Sequence[Found]) -> dict[str, str]:
-    """What pictures are, by name, of those that are no photos; empty where no photo would be left."""
+    """Roles of pictures, by name, of those that are no photos; empty where no photo would be left."""
     found: dict[str, str] = {}
     bases = _bases(pictures)
     named = {picture.name: _by_folder(picture) for picture in pictures}

@@ -115,7 +115,7 @@ class Survey:
 
     @property
     def count(self) -> int:
-        """How many files there are in all."""
+        """Number of files in all."""
         return len(self.files) + sum(d.count for d in self.passed)
 
 
@@ -243,7 +243,7 @@ def _count(folder: Path) -> int:
 
 
 def kind_of(path: Path) -> FileKind:
-    """What a regular file is."""
+    """Kind of a regular file."""
     suffix = path.suffix.lower()
     if suffix in RAW_SPHERES:
         return "sphere"

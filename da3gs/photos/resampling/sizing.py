@@ -1,4 +1,4 @@
-"""From any photo size to one that the network takes: both sides multiples of the patch size.
+"""Sizes that the network takes, from photos of any size: both sides multiples of the patch size.
 
 The steps are those of the official preprocessing (a bounded resize, then a resize or a crop to multiples of 14, each on
 uint8 with OpenCV's area or cubic interpolation), so that its numbers come out bit for bit. Intrinsics follow: a resize
@@ -57,7 +57,7 @@ Step = Resize | Crop
 def sizing_steps(
     height: int, width: int, *, resolution: int = 504, method: Method = "upper_bound_resize"
 ) -> tuple[Step, ...]:
-    """What has to be done to a picture of this size; nothing where it fits already.
+    """Steps from a picture of this size to the network's; nothing where it fits already.
 
     >>> sizing_steps(2000, 3000)[0]
     Resize(height=336, width=504, cubic=False)

@@ -97,7 +97,7 @@ def sliced(
 def landing(
     rays: Float[np.ndarray, "*grid 3"], lens: Lens
 ) -> tuple[Float[np.ndarray, "*grid 2"], Bool[np.ndarray, "*grid"]]:
-    """Where directions (of any length) come to lie in the photo, and whether they do."""
+    """Pixels at which directions (of any length) lie in the photo, and whether they do."""
     x, y, z = np.moveaxis(rays, -1, 0)
     fx, fy, cx, cy = lens.intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)]
     if lens.projection == "equirectangular":
@@ -138,7 +138,7 @@ def _is_whole(lens: Lens) -> bool:
 
 
 def seen_share(part: Slice, lens: Lens) -> float:
-    """Which share of a view the lens saw."""
+    """Share of a view that the lens saw."""
     steps = (np.arange(32) + 0.5) / 32
     u, v = np.meshgrid(steps * part.width, steps * part.height)
     return float(landing(_rays(part, u, v), lens)[1].mean())

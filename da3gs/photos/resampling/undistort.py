@@ -20,7 +20,7 @@ _WHOLE = 40_000_000
 
 
 def distorted(points: Float[np.ndarray, "N 2"], distortion: tuple[float, ...]) -> Float[np.ndarray, "N 2"]:
-    """Where the lens puts points of the plane z = 1 (Brown-Conrady, coefficients as in ``Lens.distortion``)."""
+    """Distorted points of the plane z = 1 (Brown-Conrady, coefficients as in ``Lens.distortion``)."""
     k1, k2, p1, p2, k3, k4, k5, k6, last = (*distortion, *[0.0] * (9 - len(distortion)))
     x, y = points[:, 0], points[:, 1]
     r2 = x * x + y * y

@@ -68,7 +68,7 @@ class LearnedMatcher(ABC):
 
     @abstractmethod
     def features(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
-        """What ``matches`` wants of an sRGB photo."""
+        """Features of an sRGB photo, for ``matches``."""
 
     @abstractmethod
     def matches(self, one: Any, two: Any) -> Float[np.ndarray, "m 4"]:
@@ -125,7 +125,7 @@ class _Aliked(LearnedMatcher):
 
     @torch.inference_mode()
     def features(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
-        """What the package makes of the photo at its own size."""
+        """Features of the photo at its own size."""
         return self._extractor.extract(_tensor(image), resize=None)
 
     @torch.inference_mode()

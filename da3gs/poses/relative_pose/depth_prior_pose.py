@@ -48,7 +48,7 @@ _CERTAIN = 0.03  # a doubt below which one focal length is enough
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class PairView:
-    """What one photo of a pair brings along."""
+    """View of one photo of a pair."""
 
     intrinsics: Float[np.ndarray, "3 3"]
     """In pixels, float64; the focal length may be a guess."""
@@ -60,7 +60,7 @@ class PairView:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class RelativePose:
-    """How the second camera of a pair stands to the first: ``x₂ = R x₁ + t``."""
+    """Relative pose of the second camera to the first: ``x₂ = R x₁ + t``."""
 
     rotation: Float[np.ndarray, "3 3"]
     """Proper rotation."""

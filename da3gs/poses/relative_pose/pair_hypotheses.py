@@ -68,7 +68,7 @@ class MatchedPair:
 
 
 def focal_factor(focals: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
-    """What intrinsics are multiplied by, entry by entry, for another focal length."""
+    """Factor of intrinsics, entry by entry, for another focal length."""
     factor = np.ones((*focals.shape, 3, 3))
     factor[..., (0, 1), (0, 1)] = focals[..., None]
     return factor
@@ -98,7 +98,7 @@ def fundamental_of(models: PairModels, pair: MatchedPair) -> Float[np.ndarray, "
 
 
 def inliers_of(models: PairModels, pair: MatchedPair) -> Bool[np.ndarray, "M N"]:
-    """Which matches lie in front of both cameras and within the bound."""
+    """Mask of matches that lie in front of both cameras and within the bound."""
     first, second = intrinsics_of(models, pair)
     near = np.abs(sampson_errors(fundamental_of(models, pair), pair.matches)) <= pair.bound
     ahead = in_front(

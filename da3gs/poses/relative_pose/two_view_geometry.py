@@ -89,7 +89,7 @@ def in_front(
     translation: Float[np.ndarray, "*#batch 3"],
     rays: tuple[Float[np.ndarray, "*#batch N 3"], Float[np.ndarray, "*#batch N 3"]],
 ) -> Bool[np.ndarray, "*batch N"]:
-    """Whether two rays meet before both cameras: ``s₁, s₂ > 0`` in ``s₁ R x₁ + t ≈ s₂ x₂``.
+    """Mask of rays that meet before both cameras: ``s₁, s₂ > 0`` in ``s₁ R x₁ + t ≈ s₂ x₂``.
 
     Rays that are parallel to within rounding count as meeting far ahead.
     """

@@ -70,7 +70,7 @@ def named_flight(gaussians: Gaussians, photos: Cameras, name: str, *, frames: in
 
 
 class Guard:
-    """What tells whether a path keeps its distance from things and looks at what was seen."""
+    """Guard of a path: it keeps its distance from things and looks at what was seen."""
 
     def __init__(self, gaussians: Gaussians, photos: Cameras, backend: Backend = "auto") -> None:
         """Remember the scene; ``photos`` stand where there is room."""

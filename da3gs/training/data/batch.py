@@ -1,4 +1,4 @@
-"""What a training step sees."""
+"""Batch of a training step."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Batch(TensorRecord):
 
     @property
     def context(self) -> int:
-        """How many views the network sees."""
+        """Number of views that the network sees."""
         return self.images.shape[1] - self.targets

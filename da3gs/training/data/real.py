@@ -147,7 +147,7 @@ def farthest_frames(cam_to_world: NDArray, count: int) -> list[int]:
     spread = max(float(np.linalg.norm(centers - centers.mean(0), axis=1).mean()), 1e-9)
 
     def distance(index: int) -> NDArray:
-        """How far all frames are from one, in place and in direction."""
+        """Distance of all frames from one, in place and in direction."""
         angle = np.arccos(np.clip(forward @ forward[index], -1, 1))
         return np.linalg.norm(centers - centers[index], axis=1) / spread + angle
 

@@ -24,7 +24,7 @@ from da3gs.network.model import RawOutputs
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LossWeights:
-    """What each loss counts."""
+    """Weights of the losses."""
 
     depth: float = 1.0
     rays: float = 1.0
@@ -47,7 +47,7 @@ class LossWeights:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Truth(TensorRecord):
-    """What the network should say, in the first camera's frame and the scene's unit."""
+    """Ground truth in the first camera's frame and the scene's unit."""
 
     depth: Float[Tensor, "B V H W"]
     """Depth along z; 0 where there is none."""
@@ -56,7 +56,7 @@ class Truth(TensorRecord):
 
     @property
     def valid(self) -> Bool[Tensor, "B V H W"]:
-        """Where there is a depth."""
+        """Mask of known depth."""
         return self.depth > 0
 
 

@@ -1,4 +1,4 @@
-"""Teaching attention to match: patches of two photographs that show one point shall find each other.
+"""Attention matching loss: patches of two photographs that show one point shall find each other.
 
 Not in the paper, whose backbone knew from a hundred million photographs what looks alike before it saw two views of one
 scene. A network that starts from nothing learns what follows from one photograph alone, and hardly ever by itself that
@@ -31,7 +31,7 @@ _SAME_DEPTH = 0.06
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Matches(TensorRecord):
-    """Where patches of one view show up in another: of the first view in each other one, then of those in the first."""
+    """Matches of patches between views: of the first view in each other one, then of those in the first."""
 
     shares: Float[Tensor, "B pairs P P"]
     """For every patch of the one view, what each patch of the other counts: bilinear, four at most, of sum 1."""
@@ -90,7 +90,7 @@ class Probe:
 
 
 def true_matches(truth: Truth, patch: int) -> Matches:
-    """Where the middles of all patches lie in the other view, by true depth and cameras.
+    """True matches of the middles of all patches in the other view, by true depth and cameras.
 
     Args:
         truth: of V views.
@@ -128,7 +128,7 @@ def _pairs(views: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def bilinear_shares(places: Float[Tensor, "*batch N 2"], rows: int, columns: int) -> Float[Tensor, "*batch N cells"]:
-    """What each cell of a grid counts in the bilinear mean at a place (x, y), in cells; outside it is the nearest's."""
+    """Shares of the cells of a grid in the bilinear mean at a place (x, y), in cells; outside it is the nearest's."""
     x, y = places[..., 0].clamp(0, columns - 1), places[..., 1].clamp(0, rows - 1)
     across = (1 - (x[..., None] - torch.arange(columns, device=x.device)).abs()).clamp(min=0)
     down = (1 - (y[..., None] - torch.arange(rows, device=y.device)).abs()).clamp(min=0)

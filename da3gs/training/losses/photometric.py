@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoWeights:
-    """What each loss of the splat head counts."""
+    """Weights of the splat head's losses."""
 
     color: float = 1.0
     """Of the difference of colours."""
@@ -93,7 +93,7 @@ def scale_shift_invariant_loss(
 
 
 def seen_by_context(truth: Truth, context: int, *, tolerance: float = 0.05) -> Bool[Tensor, "B T H W"]:
-    """Where a point of a target view (those after the first ``context`` ones) is in sight of a context view.
+    """Mask of points of target views (those after the first ``context`` ones) in sight of a context view.
 
     Args:
         truth: of all views, the targets last.

@@ -25,7 +25,7 @@ _FEWEST = 32  # valid pixels that a patch needs, as in MoGe
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherWeights:
-    """What each loss of a monocular network counts; the paper's numbers."""
+    """Weights of a monocular network's losses; the paper's numbers."""
 
     gradient: float = 0.5
     whole: float = 1.0

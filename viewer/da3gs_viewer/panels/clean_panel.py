@@ -117,7 +117,7 @@ class CleanPanel:
         return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
 
     def limits(self) -> Limits:
-        """What the sliders say.
+        """Limits that the sliders say.
 
         Raises:
             InputError: the box is empty, or a photo is not there.

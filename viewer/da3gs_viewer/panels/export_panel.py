@@ -54,7 +54,7 @@ class ExportPanel:
 
 
 def exported(stage: Stage, kind: str, frame: Any = "opencv") -> tuple[str, bytes]:
-    """What is on show as a file: its name and content.
+    """Export of what is on show: its name and content.
 
     Raises:
         Da3gsError: it cannot be written like this.
@@ -75,6 +75,6 @@ def exported(stage: Stage, kind: str, frame: Any = "opencv") -> tuple[str, bytes
 
 
 def safe_name(stage: Stage) -> str:
-    """What to call files of this scene: of letters and digits only."""
+    """Name for files of this scene: of letters and digits only."""
     first = stage.names[0] if stage.names else "splats"
     return re.sub(r"[^0-9A-Za-z_-]+", "-", first).strip("-")[:40] or "scene"

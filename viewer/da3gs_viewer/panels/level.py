@@ -83,7 +83,7 @@ def _turn(start: Float[Tensor, "3"], end: Float[Tensor, "3"]) -> Float[Tensor, "
 
 
 def hit(artist: Artist, origin: ndarray, direction: ndarray) -> Float[Tensor, "3"] | None:
-    """Where a ray meets what is on show; None where it meets nothing."""
+    """Point where a ray meets what is on show; None where it meets nothing."""
     eye = torch.as_tensor(np.array(origin), dtype=torch.float64)
     ahead = torch.nn.functional.normalize(torch.as_tensor(np.array(direction), dtype=torch.float64), dim=0)
     middle = _PATCH / 2

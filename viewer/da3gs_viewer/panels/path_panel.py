@@ -89,7 +89,7 @@ class PathPanel:
 
     @property
     def place(self) -> int:
-        """Of the keyframe that is chosen; -1 where there is none."""
+        """Index of the keyframe that is chosen; -1 where there is none."""
         value = str(self.chosen.value)
         return int(value) - 1 if value.isdigit() else -1
 

@@ -1,4 +1,4 @@
-"""Where the viewer listens: checked before it starts, since the server would try other ports by itself."""
+"""Address of the viewer, checked before it starts, since the server would try other ports by itself."""
 
 from __future__ import annotations
 

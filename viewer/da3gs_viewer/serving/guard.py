@@ -1,4 +1,4 @@
-"""Who may talk to the server: every request and every WebSocket is looked at before anything answers it."""
+"""Guard of the server: every request and every WebSocket is looked at before anything answers it."""
 
 from __future__ import annotations
 

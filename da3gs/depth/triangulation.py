@@ -16,7 +16,7 @@ from da3gs.cameras import Cameras
 from da3gs.geometry.projection import rigid_inverse
 from da3gs.photos.records import Photo
 
-_FEATURES, _FEWEST = 3000, 800  # a view; fewer where many pairs are to be compared
+_FEATURES, _FEWEST = 2000, 800  # a view; fewer where many pairs are to be compared
 _PAIRS = 15  # pairs of views for which the most features are taken
 _CONTRAST = 0.01  # of SIFT: low, since small pictures have few features and the epipolar line forgives many
 _EPIPOLAR = 0.004  # of the long side: how far from the line a match may lie
@@ -153,9 +153,10 @@ def _pair_points(
     rays, other_rays = _lifted(one) @ inverse[0].T, _lifted(two) @ inverse[1].T
     essential = np.cross(np.eye(3), shift) @ rotation
     fundamental = inverse[1].T @ essential @ inverse[0]
-    away, back = _line_distances(fundamental, one, two), _line_distances(fundamental.T, two, one).T
-    far = np.maximum(away, back) > tolerance
-    first, second = _mutual(words @ other_words.T, far, one, two, 2 * tolerance)
+    likeness = torch.from_numpy(words).float() @ torch.from_numpy(other_words).float().T
+    likeness.masked_fill_(_line_distances(fundamental, one, two) > tolerance, -1.0)
+    likeness.masked_fill_((_line_distances(fundamental.T, two, one) > tolerance).T, -1.0)
+    first, second = _mutual(likeness, one, two, 2 * tolerance)
     # the two rays meet where z d + t = z' d', in the least squares' sense
     a, b = rays[first] @ rotation.T, other_rays[second]
     system = np.stack((a, -b), -1)
@@ -175,36 +176,32 @@ def _lifted(pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
 
 def _line_distances(
     fundamental: Float[np.ndarray, "3 3"], one: Float[np.ndarray, "n 2"], two: Float[np.ndarray, "m 2"]
-) -> Float[np.ndarray, "n m"]:
+) -> Float[Tensor, "n m"]:
     """How far every pixel of the second picture is from the line of every pixel of the first."""
     lines = _lifted(one) @ fundamental.T
     lines = lines / np.maximum(np.linalg.norm(lines[:, :2], axis=1, keepdims=True), 1e-12)
-    return np.abs(lines @ _lifted(two).T)
+    return (torch.from_numpy(lines).float() @ torch.from_numpy(_lifted(two)).float().T).abs_()
 
 
 def _mutual(
-    likeness: Float[np.ndarray, "n m"],
-    far: Bool[np.ndarray, "n m"],
+    likeness: Float[Tensor, "n m"],
     one: Float[np.ndarray, "n 2"],
     two: Float[np.ndarray, "m 2"],
     apart: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that are each other's best on the line, and clearly better than the next one that lies elsewhere."""
-    likeness = np.where(far, -1.0, likeness)
 
-    def clear(table: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def clear(table: Tensor, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best place for each row, and whether it stands out."""
-        best = table.argmax(1)
-        top = table[np.arange(len(table)), best]
-        count = min(6, table.shape[1])
-        candidates = np.argpartition(-table, count - 1, axis=1)[:, :count]
+        top, candidates = (part.numpy() for part in table.topk(min(6, table.shape[1]), dim=1))
+        best = candidates[:, 0]
         elsewhere = np.linalg.norm(places[candidates] - places[best][:, None], axis=-1) > apart
-        next_best = np.where(elsewhere, np.take_along_axis(table, candidates, 1), -1.0).max(1)
-        unlike, unlike_next = np.sqrt(np.maximum(2 - 2 * top, 0)), np.sqrt(np.maximum(2 - 2 * next_best, 0))
-        return best, (top > 0.6) & (unlike < _RATIO * unlike_next)
+        next_best = np.where(elsewhere, top, -1.0).max(1)
+        unlike, unlike_next = np.sqrt(np.maximum(2 - 2 * top[:, 0], 0)), np.sqrt(np.maximum(2 - 2 * next_best, 0))
+        return best, (top[:, 0] > 0.6) & (unlike < _RATIO * unlike_next)
 
     best, fine = clear(likeness, two)
-    best_back, fine_back = clear(likeness.T, one)
+    best_back, fine_back = clear(likeness.T.contiguous(), one)
     first = np.arange(len(one))
     keep = fine & fine_back[best] & (best_back[best] == first)
     return first[keep], best[keep]

@@ -13,7 +13,7 @@ from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
 from da3gs.rendering import Backend, render
 
-_ROUNDS, _AT_ONCE = 8, 8  # steps, and photos looked at for each
+_ROUNDS, _AT_ONCE = 6, 8  # steps, and photos looked at for each
 _STEP, _SOFT = 3.0, 0.15  # logits at most; the gradient, in grey values summed over pixels, that makes half of it
 _FAINTEST, _MOST = 0.005, 0.99
 

@@ -126,11 +126,13 @@ def test_killed_at_random_moments(command: Killed, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     command.prepare(folder)
     given = snapshot(folder)
-    seconds = finished(command.words, folder)
+    finished(command.words, folder)
     output = folder / command.output
     command.whole(output)
     after = set(snapshot(folder)) - set(given)
     again = command.words + (" --overwrite" if command.continues is None else f" {command.continues}")
+    os.rename(output, folder.parent / "done-first")
+    seconds, killed = finished(command.words, folder), 0  # of a run that has nothing to compile
     moments = random.Random(0)
     for _ in range(TRIES):
         if output.is_dir() and moments.random() < 0.5:
@@ -139,10 +141,12 @@ def test_killed_at_random_moments(command: Killed, tmp_path: Path) -> None:
         time.sleep(moments.uniform(0.2, 1.0) * seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        killed += process.returncode == -signal.SIGKILL
         if output.exists():
             command.whole(output)
         now = snapshot(folder)
         assert {name: now.get(name) for name in given} == given, "inputs are as they were"
+    assert killed >= TRIES / 3, f"{killed} of {TRIES} were still at work when they were killed"
     there = output.exists()
     finished(again if there else command.words, folder)
     command.whole(output)

@@ -1,6 +1,9 @@
 """The whole path with a network that knows the truth: whatever is wrong then is the pipeline's."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ def similarity(scale: float, seed: int, shift: float = 1.0) -> Similarity:
     )
 
 
+ROOT = Path(__file__).parents[2]
 VIEWS, DEPTH = plane_scene()
 NETWORK = TruthNetwork(VIEWS, DEPTH, similarity(0.37, 1))
 
@@ -85,6 +89,30 @@ def test_the_scene_folder_survives_a_round_trip(tmp_path):
     torch.testing.assert_close(back.gaussians.means, scene.gaussians.means, rtol=0, atol=0)
     torch.testing.assert_close(back.cameras.world_to_cam, scene.cameras.world_to_cam, rtol=0, atol=1e-6)
     assert back.views.names == scene.views.names
+
+
+WITHOUT_UNIX = """
+import sys
+sys.modules.update(dict.fromkeys(("resource", "fcntl", "pwd", "grp", "termios")))  # None: importing fails
+from pathlib import Path
+from da3gs.pipeline.reconstruct import reconstruct
+from tests.unit.test_reconstruct import NETWORK, VIEWS
+from tests.unit.plane_scene import write_photos
+scene = reconstruct(write_photos(VIEWS, Path(sys.argv[1]) / "photos"), model=NETWORK, resolution=112, poses="predicted")
+scene.save(Path(sys.argv[1]) / "a.scene")
+print(len(scene.gaussians), scene.record["peak_memory_mb"])
+"""
+
+
+@pytest.mark.process
+def test_reconstruct_runs_without_the_modules_of_unix(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_UNIX, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    count, peak = done.stdout.split()
+    assert int(count) > 1000
+    assert peak == "None"
 
 
 def test_the_same_input_gives_the_same_splats(tmp_path):

@@ -1,4 +1,4 @@
-"""nerfstudio reads our scene folders: ``ns-train splatfacto da3gs --data SCENE``.
+"""nerfstudio reads our scene folders: ``ns-train splatfacto da3gs --data SCENE``; the method is in a module of its own.
 
 The entry point ``nerfstudio.dataparser_configs`` names ``SPECIFICATION`` here. Classes that derive from nerfstudio's
 are made when they are asked for, so that this module imports without nerfstudio; it imports none of its trainer either,
@@ -21,11 +21,15 @@ from da3gs._scene_read import read_record
 from da3gs.errors import InputError
 from da3gs.formats.cameras.transforms import load_transforms
 from da3gs.formats.splats.ply import load_ply
+from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
+from da3gs.geometry.similarity import Similarity
 
 _FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 """From OpenCV's camera axes to OpenGL's."""
 _POINTS = 200_000
+SPLATS = "da3gs_splats"
+"""Where the splats stand in what the data parser hands on."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -50,16 +54,19 @@ class PosedFolder:
     """Centres of some of the splats, in that world."""
     colors: UInt8[np.ndarray, "N 3"]
     """Of the points."""
+    splats: Gaussians | None = None
+    """All of them, in that world, where they were asked for."""
 
 
-def posed_folder(folder: Path, *, align: bool = True, points: bool = True) -> PosedFolder:
+def posed_folder(folder: Path, *, align: bool = True, points: bool = True, splats: bool = False) -> PosedFolder:
     """Read a scene folder: photos, cameras, and the splats as points to start from.
 
     Args:
         folder: with scene.json and transforms.json.
         align: turn the world so that the scene's vertical axis is z, its cameras lie round the origin, within 1 of it;
             else the folder's own world is kept.
-        points: whether to read the splats.
+        points: whether to read the splats as points.
+        splats: whether to read the splats as they are.
 
     Raises:
         InputError: the folder is no scene, or something in it is missing.
@@ -90,6 +97,7 @@ def posed_folder(folder: Path, *, align: bool = True, points: bool = True) -> Po
         scale=scale,
         points=scale * (means @ rotation.T + shift),
         colors=colors,
+        splats=_splats(folder, offset, transform, scale) if splats else None,
     )
 
 
@@ -121,6 +129,21 @@ def _start(folder: Path, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return splats.means.double().numpy() + offset, colors
 
 
+def _splats(folder: Path, offset: np.ndarray, transform: np.ndarray, scale: float) -> Gaussians:
+    """The scene's splats in another world, drawn as its record says."""
+    found = load_ply(folder / "scene.ply")
+    found = dataclasses.replace(
+        found.to(dtype=torch.float64), antialiased=read_record(folder).get("antialiased") is True
+    )
+    found = dataclasses.replace(found, means=found.means + torch.from_numpy(offset))
+    moved = Similarity(
+        scale=torch.tensor(scale, dtype=torch.float64),
+        rotation=torch.from_numpy(transform[:, :3].copy()),
+        translation=torch.from_numpy(scale * transform[:, 3]),
+    )
+    return found.transformed(moved).to(dtype=torch.float32)
+
+
 @functools.cache
 def _plugin() -> dict[str, Any]:
     """The classes and the specification that nerfstudio looks for."""
@@ -135,7 +158,8 @@ def _plugin() -> dict[str, Any]:
         config: Any
 
         def _generate_dataparser_outputs(self, split: str = "train", **_: Any) -> Any:
-            found = posed_folder(self.config.data, align=self.config.align, points=self.config.load_3D_points)
+            asked = self.config
+            found = posed_folder(asked.data, align=asked.align, points=asked.load_3D_points, splats=asked.splats)
             chosen = split_indices(len(found.images), self.config.eval_every, split)
             numbers = torch.from_numpy(found.intrinsics[chosen]).float()
             sizes = torch.tensor([found.sizes[i] for i in chosen])
@@ -143,6 +167,8 @@ def _plugin() -> dict[str, Any]:
             if len(found.points):
                 metadata["points3D_xyz"] = torch.from_numpy(found.points).float()
                 metadata["points3D_rgb"] = torch.from_numpy(found.colors)
+            if found.splats is not None:
+                metadata[SPLATS] = found.splats
             return base.DataparserOutputs(
                 image_filenames=[found.images[i] for i in chosen],
                 mask_filenames=[found.masks[i] for i in chosen] if found.masks else None,
@@ -167,7 +193,9 @@ def _plugin() -> dict[str, Any]:
         eval_every: int = 8
         """Every so many photos one is kept for evaluation; 0 keeps none."""
         load_3D_points: bool = True
-        """Start from the splats of the scene."""
+        """Start from the splats of the scene, as points."""
+        splats: bool = False
+        """Hand the splats themselves on, for the method of this name."""
         name: ClassVar[str] = "da3gs"
 
     for made in (SceneDataParser, SceneDataParserConfig):

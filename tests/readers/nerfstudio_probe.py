@@ -52,6 +52,39 @@ def outputs(parser: Any, split: str) -> dict[str, Any]:
     }
 
 
+def method(scene: Path) -> dict[str, Any]:
+    """Whether ``ns-train`` lists the method, and with what its model starts; LPIPS wants weights from the network, and
+    is left out."""
+    import torchmetrics.image.lpip
+
+    torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = lambda **_: torch.nn.Identity()
+    import yaml
+    from nerfstudio.configs.method_configs import all_methods
+    from nerfstudio.data.scene_box import SceneBox
+
+    config = yaml.load(yaml.dump(all_methods["da3gs"]), Loader=yaml.Loader)
+    parser_config = config.pipeline.datamanager.dataparser
+    parser_config.data = scene
+    found = parser_config.setup().get_dataparser_outputs("train")
+    model = config.pipeline.model.setup(
+        scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
+        num_train_data=len(found.image_filenames),
+        metadata=found.metadata,
+        device="cpu",
+        seed_points=(found.metadata["points3D_xyz"], found.metadata["points3D_rgb"]),
+    )
+    groups = model.get_gaussian_param_groups()
+    return {
+        "name": config.method_name,
+        "class": type(model).__module__ + "." + type(model).__qualname__,
+        "shapes": {name: list(value.shape) for name, value in model.gauss_params.items()},
+        "means": model.means[:5].tolist(),
+        "scales": model.scales[:5].exp().tolist(),
+        "optimised": sorted(name for name in groups if name in config.optimizers),
+        "antialiased": model.config.rasterize_mode,
+    }
+
+
 def main() -> None:
     """Discover, set up, read, save and load the configuration."""
     torchvision_of_another_build()
@@ -72,6 +105,7 @@ def main() -> None:
         "class": type(parser).__module__ + "." + type(parser).__qualname__,
         "train": outputs(parser, "train"),
         "val": outputs(parser, "val"),
+        "method": method(Path(sys.argv[1])),
     }))  # fmt: skip
 
 

@@ -36,7 +36,15 @@ def test_nerfstudio_reads_a_scene_folder(tmp_path: Path) -> None:
     told = json.loads(lines[-1].removeprefix("RESULT "))
     assert told["class"] == "da3gs.nerfstudio_plugin.SceneDataParser"
     assert told["offered"], "ns-train lists it"
-    wanted = posed_folder(folder)
+    wanted = posed_folder(folder, splats=True)
+    method = told["method"]
+    assert method["name"] == "da3gs"
+    assert method["class"] == "da3gs.nerfstudio_method.SceneSplatfacto"
+    assert method["shapes"]["features_rest"] == [300, 15, 3]
+    assert method["optimised"] == ["features_dc", "features_rest", "means", "opacities", "quats", "scales"]
+    assert wanted.splats is not None
+    np.testing.assert_allclose(method["means"], wanted.splats.means[:5], atol=1e-6)
+    np.testing.assert_allclose(method["scales"], wanted.splats.scales[:5], rtol=1e-4)
     for split, chosen in (("train", [1, 2, 3]), ("val", [0])):
         found = told[split]
         assert found["images"] == [wanted.images[i].name for i in chosen]

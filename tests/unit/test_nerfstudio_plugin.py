@@ -8,12 +8,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
+from PIL import Image
 
-from da3gs import nerfstudio_plugin
+from da3gs import nerfstudio_method, nerfstudio_plugin
+from da3gs.cameras import Cameras
 from da3gs.errors import InputError, MissingDependencyError
+from da3gs.nerfstudio_method import splatfacto_parameters
 from da3gs.nerfstudio_plugin import posed_folder, split_indices
+from da3gs.rendering import render
 from da3gs.scene import load_scene
 from tests.small_scene import small_cameras, small_scene, small_scene_folder
 
@@ -78,6 +83,53 @@ def test_far_scenes_and_masks(tmp_path: Path) -> None:
     assert [path.name for path in found.masks] == [f"photo {i}.png" for i in range(4)]
 
 
+def test_splats_look_the_same_in_that_world(folder: Path) -> None:
+    """From nerfstudio's cameras as from ours, with every band of the harmonics; and splatfacto's numbers are theirs."""
+    scene, found = load_scene(folder), posed_folder(folder, splats=True)
+    assert found.splats is not None
+    np.testing.assert_allclose(found.splats.means, found.points, atol=1e-5)
+    cameras = Cameras(
+        world_to_cam=torch.from_numpy(np.linalg.inv(found.cam_to_world @ FLIP)).float(),
+        intrinsics=scene.cameras.intrinsics, height=scene.cameras.height, width=scene.cameras.width,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        render(found.splats, cameras).color, render(scene.gaussians, scene.cameras).color, atol=2e-3, rtol=0
+    )
+    start = splatfacto_parameters(found.splats, 3)
+    assert {name: tuple(value.shape) for name, value in start.items()} == {
+        "means": (300, 3), "scales": (300, 3), "quats": (300, 4), "opacities": (300, 1),
+        "features_dc": (300, 3), "features_rest": (300, 15, 3),
+    }  # fmt: skip
+    torch.testing.assert_close(start["scales"].exp(), found.splats.scales)
+    torch.testing.assert_close(start["opacities"].sigmoid()[:, 0], found.splats.opacities, atol=1e-5, rtol=0)
+    torch.testing.assert_close(start["features_rest"][:, :8], found.splats.harmonics[:, 1:])
+    assert float(start["features_rest"][:, 8:].abs().max()) == 0
+    fewer = splatfacto_parameters(found.splats, 0)
+    assert fewer["features_rest"].shape == (300, 0, 3)
+    assert bool(fewer["features_dc"].isfinite().all())
+
+
+def test_other_trainers_find_what_they_ask_of_a_colmap_folder(folder: Path) -> None:
+    """gsplat's trainer, Inria's, Brush and LichtFeld read ``images/`` beside ``sparse/0``: pinhole cameras, every photo
+    there at the size of its camera, and coloured points that lie among the splats."""
+    model = pycolmap.Reconstruction(str(folder / "sparse" / "0"))
+    assert len(model.images) == 4
+    for image in model.images.values():
+        camera = model.cameras[image.camera_id]
+        assert camera.model.name in ("PINHOLE", "SIMPLE_PINHOLE")
+        with Image.open(folder / "images" / image.name) as photo:
+            assert photo.size == (camera.width, camera.height)
+        assert image.has_pose
+    points = np.stack([point.xyz for point in model.points3D.values()])
+    colors = np.stack([point.color for point in model.points3D.values()])
+    means = load_scene(folder).gaussians.means
+    assert len(points) > 10
+    assert colors.dtype == np.uint8
+    apart = (torch.from_numpy(points).float()[:, None] - means).norm(dim=-1)
+    assert float(apart.min(1).values.max()) < 1e-6
+    assert sorted(path.name for path in (folder / "images").iterdir()) == sorted(i.name for i in model.images.values())
+
+
 def test_paths_stay_inside(folder: Path) -> None:
     for written in ("../secret.png", "images/nowhere.png"):
         content = json.loads((folder / "transforms.json").read_text())
@@ -107,5 +159,6 @@ def test_the_entry_point_names_what_is_there() -> None:
     try:
         import nerfstudio  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingDependencyError, match=r"da3gs\[nerfstudio\]"):
-            _ = nerfstudio_plugin.SPECIFICATION
+        for module in (nerfstudio_plugin, nerfstudio_method):
+            with pytest.raises(MissingDependencyError, match=r"da3gs\[nerfstudio\]"):
+                _ = module.SPECIFICATION

@@ -10,7 +10,8 @@ from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.editor import Editor, composed
 from da3gs_viewer.flight import Flight, Key
-from da3gs_viewer.panels.level import flipped, hit, levelled, measured
+from da3gs_viewer.panels.level import flipped, levelled, measured
+from da3gs_viewer.panels.picking import hit
 from da3gs_viewer.pictures import Artist
 from tests.browser.wall import wall_scene
 from tests.small_scene import small_scene

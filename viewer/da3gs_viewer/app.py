@@ -145,6 +145,7 @@ class Viewer(Stage):
             self.frustums.replace(self.viewpoints, [window.client for window in self.windows])
             assert self.editor.last_move is not None
             self.panel.path.moved(self.editor.last_move)
+            self.panel.ruler.moved(self.editor.last_move)
             for window in self.windows:
                 window.move(self.editor.last_move, self.up)
         self._redraw()

@@ -163,6 +163,28 @@ class Editor:
             self._tell(False)
         return price
 
+    def refine(self, seconds: float, *, progress: Progress = silent) -> dict[str, Any]:
+        """Fit the splats that stay to the photos, as ``da3gs refine`` does; returns what it says of itself.
+
+        Where photos that were left out got no better nothing changes; else the bounds begin anew.
+
+        Raises:
+            InputError: there are no photos to fit to.
+        """
+        from da3gs.pipeline.refine import refine
+
+        with self._lock:
+            state, scene, steps = self.state, self.saved(), self._steps()
+        done = refine(scene.to(self.device), seconds=seconds, backend=self.backend, progress=progress).to("cpu")
+        record = dict(done.record["refinement"])
+        if record["kept"]:
+            with self._lock:
+                steps = (*steps, {"refined": record})
+                fresh = dataclasses.replace(state, gaussians=done.gaussians, rows=done.provenance, limits=NO_LIMITS)
+                self._push(dataclasses.replace(fresh, steps=steps))
+            self._tell(False)
+        return record
+
     def place(self, similarity: Similarity) -> None:
         """Move all that stays by a similarity: levelling, scaling, turning upside down; the bounds begin anew."""
         with self._lock:

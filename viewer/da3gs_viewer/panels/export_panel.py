@@ -31,20 +31,23 @@ class ExportPanel:
             self.kind = gui.add_dropdown("File", kinds, initial_value=kinds[0])
             self.frame = gui.add_dropdown("Axes", FRAMES, initial_value="opencv", hint="Of the program that reads it")
             self.button = gui.add_button("Download what is shown")
-        self.button.on_click(lambda event: self._download(event.client))
+        self.button.on_click(lambda event: self.download(event.client))
         self.refresh()
 
     def refresh(self) -> None:
         """Say how much would be written."""
         self._said.content = f"{self._stage.counts()}, as cleaned"
 
-    def _download(self, client: Any) -> None:
+    def download(self, client: Any, kind: str | None = None) -> None:
+        """Send a browser what is shown, as the file that is chosen, or of another kind."""
         if client is None:
             return
         self.button.disabled = True
         card = client.add_notification("Export", "Writing ...", loading=True, with_close_button=False)
         try:
-            name, content = exported(self._stage, self.kind.value, self.frame.value)
+            name, content = exported(
+                self._stage, kind or self.kind.value, self.frame.value if kind is None else "opencv"
+            )
             client.send_file_download(name, content, save_immediately=True)
         except Da3gsError as error:
             notify(client, "Cannot export", str(error))

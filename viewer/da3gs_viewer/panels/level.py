@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy import ndarray
 from torch import Tensor
 
-from da3gs.cameras import Cameras, look_at
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
 from da3gs_viewer.panels.clean_panel import notify
-from da3gs_viewer.pictures import Artist, Look
+from da3gs_viewer.panels.picking import Picker, mark
 from da3gs_viewer.stage import Stage
 
 UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
-_PATCH = 9
-_FOCAL = 600.0
+COLOR = (255, 60, 60)
+HINT = "The scene is turned and scaled, and saved and exported like that."
 
 
 def levelled(points: Float[Tensor, "3 3"], above: Float[Tensor, "3"]) -> Similarity:
@@ -82,36 +79,17 @@ def _turn(start: Float[Tensor, "3"], end: Float[Tensor, "3"]) -> Float[Tensor, "
     return torch.eye(3, dtype=torch.float64) + cross + cross @ cross / (1 + cosine)
 
 
-def hit(artist: Artist, origin: ndarray, direction: ndarray) -> Float[Tensor, "3"] | None:
-    """Point where a ray meets what is on show; None where it meets nothing."""
-    eye = torch.as_tensor(np.array(origin), dtype=torch.float64)
-    ahead = torch.nn.functional.normalize(torch.as_tensor(np.array(direction), dtype=torch.float64), dim=0)
-    middle = _PATCH / 2
-    camera = Cameras(
-        world_to_cam=look_at(eye, eye + ahead, UP).float(),
-        intrinsics=torch.tensor([[_FOCAL, 0, middle], [0, _FOCAL, middle], [0, 0, 1]]),
-        height=_PATCH,
-        width=_PATCH,
-    )
-    with torch.inference_mode():
-        picture = artist.render(camera, Look())
-    place = _PATCH // 2
-    if float(picture.alpha[place, place]) < 0.5:
-        return None
-    return eye + ahead * float(picture.depth[place, place])
-
-
 class LevelPanel:
     """Buttons to level, to scale and to turn over; points are clicked in the picture."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, picker: Picker) -> None:
         """Add them."""
-        self._stage, gui = stage, stage.server.gui
+        self._stage, self._picker, gui = stage, picker, stage.server.gui
         self._points: list[Tensor] = []
         self._marks: list[Any] = []
-        self._picking: tuple[Any, Any] | None = None
+        self._wanted = 0
         with gui.add_folder("Level and scale", expand_by_default=False):
-            self.said = gui.add_markdown("The scene is turned and scaled, and saved and exported like that.")
+            self.said = gui.add_markdown(HINT)
             self.level = gui.add_button("Level: click 3 points of the ground")
             self.length = gui.add_number("Length", 1.0, min=0.0001, max=1e6, step=0.01)
             self.scale = gui.add_button("Scale: click 2 points so far apart")
@@ -124,38 +102,23 @@ class LevelPanel:
         """Wait for clicks in one browser; a second press gives up."""
         if client is None:
             return
-        again = self._picking is not None
-        self._stop()
-        if again:
+        if self._wanted:
+            self._picker.stop()
             return
-
-        def clicked(event: Any) -> None:
-            """Take the click of this client."""
-            self._clicked(client, wanted, event.ray_origin, event.ray_direction)
-
-        self._picking = (client, clicked)
-        client.scene.on_click()(clicked)
+        self._picker.ask(client, self._clicked, self._ended)
+        self._wanted = wanted
         self.said.content = f"Click {wanted} points in the picture; the button again gives up."
 
-    def _clicked(self, client: Any, wanted: int, origin: Any, direction: Any) -> None:
-        point = hit(self._stage.artist, np.array(origin), np.array(direction))
-        if point is None:
-            notify(client, "Nothing there", "Click on something solid.", "yellow")
-            return
+    def _clicked(self, client: Any, point: Tensor) -> None:
         self._points.append(point)
-        self._marks.append(
-            client.scene.add_icosphere(
-                f"/marks/{len(self._points)}",
-                radius=self._stage.home.distance / 100,
-                color=(255, 60, 60),
-                position=point.numpy(),
-            )
-        )
+        name = f"/marks/{len(self._points)}"
+        self._marks.append(mark(client.scene, name, point, self._stage, COLOR))
+        wanted = self._wanted
         self.said.content = f"{len(self._points)} of {wanted} points."
         if len(self._points) < wanted:
             return
         points = torch.stack(self._points)
-        self._stop()
+        self._picker.stop()
         try:
             if wanted == 3:
                 moved = levelled(points, torch.as_tensor(self._stage.home.position))
@@ -166,15 +129,10 @@ class LevelPanel:
             return
         self._stage.editor.place(moved)
 
-    def _stop(self) -> None:
+    def _ended(self) -> None:
         """No more clicks."""
-        if self._picking is not None:
-            client, clicked = self._picking
-            self._picking = None
-            with contextlib.suppress(Warning, ValueError, KeyError):
-                client.scene.remove_click_callback(clicked)
-            for mark in self._marks:
-                with contextlib.suppress(Warning):
-                    mark.remove()
-        self._marks, self._points = [], []
-        self.said.content = "The scene is turned and scaled, and saved and exported like that."
+        for one in self._marks:
+            with contextlib.suppress(Warning):
+                one.remove()
+        self._marks, self._points, self._wanted = [], [], 0
+        self.said.content = HINT

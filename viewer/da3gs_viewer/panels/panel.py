@@ -9,8 +9,11 @@ from urllib.parse import urlencode
 from da3gs_viewer.panels.clean_panel import CleanPanel
 from da3gs_viewer.panels.export_panel import ExportPanel
 from da3gs_viewer.panels.level import LevelPanel
+from da3gs_viewer.panels.next_panel import NextPanel
 from da3gs_viewer.panels.path_panel import PathPanel
 from da3gs_viewer.panels.photos_panel import PhotosPanel
+from da3gs_viewer.panels.picking import Picker
+from da3gs_viewer.panels.ruler import RulerPanel
 from da3gs_viewer.stage import Stage
 
 KEYS = {
@@ -22,6 +25,7 @@ KEYS = {
     "C": "compare with the photo: off, wipe, beside",
     "K": "keyframe of the camera path here",
     "P": "play the camera path, or stop",
+    "M": "measure: click both ends",
     "Z": "undo",
 }
 HELP = """
@@ -42,8 +46,11 @@ class Panel:
         self.photos = PhotosPanel(stage)
         self.clean = CleanPanel(stage)
         self.path = PathPanel(stage)
-        self.level = LevelPanel(stage)
+        picker = Picker(stage)
+        self.level = LevelPanel(stage, picker)
+        self.ruler = RulerPanel(stage, picker)
         self.export = ExportPanel(stage)
+        self.next = NextPanel(stage, self.clean, self.path, self.export)
         self._add_help()
 
     def _add_view(self) -> None:
@@ -135,6 +142,7 @@ class Panel:
             "H": lambda event: go(event.client, None),
             "V": lambda _: cycle(self.mode),
             "Z": lambda _: stage.editor.undo(),
+            "M": lambda event: self.ruler.measure(event.client),
         }
         if stage.names:
             actions |= {

@@ -106,6 +106,10 @@ class PathPanel:
             return
         self._refresh(place)
 
+    def show(self) -> None:
+        """After keyframes have come from elsewhere."""
+        self._refresh(len(self.flight) - 1)
+
     def _step(self, what: str, client: Any) -> None:
         place = self.place
         if place < 0 or place >= len(self.flight):

@@ -163,12 +163,10 @@ def _plugin() -> dict[str, Any]:
             chosen = split_indices(len(found.images), self.config.eval_every, split)
             numbers = torch.from_numpy(found.intrinsics[chosen]).float()
             sizes = torch.tensor([found.sizes[i] for i in chosen])
-            metadata: dict[str, Any] = {}
+            metadata: dict[str, Any] = {} if found.splats is None else {SPLATS: found.splats}
             if len(found.points):
                 metadata["points3D_xyz"] = torch.from_numpy(found.points).float()
                 metadata["points3D_rgb"] = torch.from_numpy(found.colors)
-            if found.splats is not None:
-                metadata[SPLATS] = found.splats
             return base.DataparserOutputs(
                 image_filenames=[found.images[i] for i in chosen],
                 mask_filenames=[found.masks[i] for i in chosen] if found.masks else None,

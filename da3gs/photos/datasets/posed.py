@@ -44,12 +44,18 @@ def transforms_photos(*paths: Path) -> Collection:
     names = unique_stems(portable(frame.file_path) for _, frame in frames)
     kind: Kind = "transforms"
     candidates, dropped, read = [], [], {path.name for path in paths}
+    listed: dict[Path, tuple[str, Frame]] = {}
     for index, (where, frame) in enumerate(frames):
         found = next(iter(copies_of(files, frame.file_path, where)), None)
         written = portable(frame.file_path)
         if found is None:
             reason = files.missing(written)
             dropped.append(Dropped(name=shown(written), reason=reason, kind=MISSING))
+            continue
+        first = listed.setdefault(found, (where, frame))
+        if not np.allclose(first[1].cam_to_world, frame.cam_to_world, atol=1e-6):
+            raise InputError(f"{first[0]} and {where} give {shown(written)} different cameras; keep one of them")
+        if first[1] is not frame:
             continue
         if found.parent.name in _SMALLER and not written.startswith(found.parent.name):
             kind = "dl3dv"

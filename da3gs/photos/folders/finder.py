@@ -12,13 +12,23 @@ from da3gs.errors import InputError
 from da3gs.photos.candidates import Candidate, Collection
 from da3gs.photos.datasets.layouts import Layout, best_of, half_model, layouts_in, photos_of_others
 from da3gs.photos.decoding.images import Header
-from da3gs.photos.folders.roles import DEPTH, THUMBNAIL, is_called_thumbnail, made_pictures, other_versions
+from da3gs.photos.folders.other_cameras import CAMERAS, note_on, other_cameras
+from da3gs.photos.folders.roles import (
+    DEPTH,
+    THUMBNAIL,
+    are_made,
+    is_called_thumbnail,
+    made_pictures,
+    other_versions,
+)
 from da3gs.photos.folders.survey import NO_PICTURE, NOT_READ, RAW, SPHERE, VIDEO, Found, Survey, survey
 from da3gs.photos.naming import folded, natural_key, shown, unique_stems
 from da3gs.photos.records import MISSING, Dropped
 
 _REASONS = {"other picture": NOT_READ, "raw": RAW, "sphere": SPHERE, "video": VIDEO, "json": NO_PICTURE,
             "file": NO_PICTURE}  # fmt: skip
+
+OF_VIDEO = "is a depth map, mask or thumbnail beside a video"
 
 
 def found_in(folder: Path, *, split: str | None, video: Callable[[Path], Collection]) -> Collection:
@@ -49,10 +59,11 @@ def found_in(folder: Path, *, split: str | None, video: Callable[[Path], Collect
     if (broken := half_model(found)) is not None:
         raise InputError(f"{broken}; copy it whole, or name the folder of photos")
     videos = [f for f in found.files if f.kind == "video"]
-    if not pictures and len(videos) == 1:
+    if len(videos) == 1 and are_made(pictures):
         collection = video(videos[0].path)
-        rest = _passed(found, {videos[0].path}, {})
-        return dataclasses.replace(collection, dropped=(*collection.dropped, *rest))
+        rest = _passed(found, {videos[0].path}, dict.fromkeys((p.name for p in pictures), OF_VIDEO))
+        notes = (*collection.notes, *note_on(other_cameras(found)))
+        return dataclasses.replace(collection, dropped=(*collection.dropped, *rest), notes=notes)
     return _loose(found, pictures)
 
 
@@ -96,7 +107,10 @@ def _loose(found: Survey, pictures: Sequence[Found]) -> Collection:
     stems = unique_stems(p.name for p in photos)
     candidates = tuple(Candidate(index=i, name=stems[i], path=p.path, place=p.name) for i, p in enumerate(photos))
     rest = _passed(found, {p.path for p in photos}, made)
-    return Collection(kind="folder", title=name, candidates=candidates, dropped=tuple(rest), root=found.root)
+    notes = note_on(other_cameras(found))
+    return Collection(
+        kind="folder", title=name, candidates=candidates, dropped=tuple(rest), root=found.root, notes=notes
+    )
 
 
 def _hint(found: Survey) -> str:
@@ -120,7 +134,8 @@ def _passed(
     found: Survey, used: Iterable[Path], reasons: dict[str, str], *, pictures: str = "was not looked at"
 ) -> list[Dropped]:
     """Everything in a survey that is not used, with its reason."""
-    used = list(used)
+    used, cameras = list(used), other_cameras(found)
+    reasons = {**dict.fromkeys(cameras, CAMERAS), **reasons}
     known = {os.path.realpath(path) for path in used}
     dropped = [
         Dropped(name=shown(f.name), reason=reasons.get(f.name) or _REASONS.get(f.kind, pictures))

@@ -31,6 +31,13 @@ _FOLDERS = {reason: re.compile(words) for reason, words in _MADE.items()}
 _AFTER = {reason: re.compile(rf"(?P<base>.+?)[._\- ]({words})([._\- ]?\d+)?") for reason, words in _MADE.items()}
 _BEFORE = {reason: re.compile(rf"({words})[._\- ]?(?P<base>\d.*)") for reason, words in _MADE.items()}
 
+CHANGED = "is a changed copy of a photo beside it"
+_CHANGED = re.compile(
+    r"(?P<base>.+?)[._\- ](masked|no[_\- ]?bg|(bg|background)[_\- ]?removed|cut[_\- ]?out|annotated|overlaid|overlay|"
+    r"key[_\- ]?points|matches|rendered|rendering|pred(icted)?|undistorted|edited|bearbeitet|modifi[eé])([._\- ]?\d+)?"
+)
+"""What people and programs add to the name of a photo that they changed; it counts where that photo lies beside it."""
+
 _WEAK = ("is a silhouette", "is a segmentation", "is optical flow")
 """What a folder's name says only where its files are called like photos in another."""
 THUMBNAIL = "is a thumbnail"
@@ -66,6 +73,11 @@ def made_pictures(pictures: Sequence[Found]) -> dict[str, str]:
         if reason is not None:
             found[picture.name] = reason
     return found if len(found) < len(pictures) else {}
+
+
+def are_made(pictures: Sequence[Found]) -> bool:
+    """Whether the names of all pictures say that they are no photos."""
+    return all(is_called_thumbnail(p.name) or _by_folder(p) or _SHEET.fullmatch(_stem(p.name)) for p in pictures)
 
 
 def is_called_thumbnail(name: str) -> bool:
@@ -126,6 +138,7 @@ def _bases(pictures: Sequence[Found]) -> dict[str, set[str]]:
     for picture in pictures:
         stem = _stem(picture.name)
         made = any(words.fullmatch(stem) for table in (_AFTER, _BEFORE) for words in table.values())
+        made = made or _CHANGED.fullmatch(stem) is not None
         if not made:
             bases[picture.folder] |= {stem, stem.rpartition(".")[0], re.sub(r"^.*?(?=\d)", "", stem)} - {""}
             bases[picture.folder].add(re.sub(r"[._\- ](rgb|colou?r|image|img)$", "", stem))
@@ -143,7 +156,8 @@ def _by_stem(picture: Found, bases: dict[str, set[str]]) -> str | None:
             match = words.fullmatch(stem)
             if match is not None and match["base"] in bases[picture.folder]:
                 return reason
-    return None
+    changed = _CHANGED.fullmatch(stem)
+    return CHANGED if changed is not None and changed["base"] in bases[picture.folder] else None
 
 
 def _by_preview(picture: Found, count: int) -> str | None:

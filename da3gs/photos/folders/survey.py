@@ -43,6 +43,7 @@ SPHERE = "is a 360-degree camera's own format; export it as equirectangular firs
 NOT_READ = "is a picture of a format that is not read; save it as JPEG or PNG"
 NO_PICTURE = "is no picture"
 HIDDEN = "is hidden"
+SCENE = "is a scene that da3gs made (name it to open it)"
 LEADS_OUT = "is a link that leads out of the folder"
 
 _SYSTEM = {
@@ -169,7 +170,7 @@ class _Looker:
             if entry.is_symlink():
                 self._links.append((path, own))
             elif entry.is_dir(follow_symlinks=False):
-                if (reason := _system(entry.name)) is not None:
+                if (reason := _system(entry.name) or _made_here(path)) is not None:
                     self._pass(f"{own}/", reason, _count(path))
                 else:
                     self._seen.add(os.path.realpath(path))
@@ -232,6 +233,12 @@ def _system(name: str) -> str | None:
     if lower.startswith("."):
         return "holds thumbnails" if lower[1:].startswith(_HIDDEN_THUMBNAILS) else HIDDEN
     return "holds previews" if lower.endswith((".lrdata", ".photoslibrary")) else None
+
+
+def _made_here(folder: Path) -> str | None:
+    """Why a folder is not looked into that is a result, by the files that every one has."""
+    made = all((folder / name).is_file() for name in ("scene.json", "scene.ply", "reference.npz"))
+    return SCENE if made else None
 
 
 def _count(folder: Path) -> int:

@@ -15,6 +15,10 @@ from PIL import Image
 
 from da3gs.errors import InputError
 from da3gs.formats.media.video import save_video
+from da3gs.photos.folders.finder import OF_VIDEO
+from da3gs.photos.folders.other_cameras import CAMERAS
+from da3gs.photos.folders.roles import CHANGED
+from da3gs.photos.folders.survey import SCENE
 from tests.hostile.right import case, right
 from tests.hostile.right.layouts import (
     FOCAL,
@@ -22,6 +26,7 @@ from tests.hostile.right.layouts import (
     WIDTH,
     accounted_for,
     colmap,
+    everything,
     files_of,
     in_opencv,
     load,
@@ -31,6 +36,8 @@ from tests.hostile.right.layouts import (
     reasons,
     transforms,
 )
+from tests.small_scene import small_scene_folder
+from tests.unit.pictures import textured
 
 
 def nerf_synthetic(folder: Path) -> Path:
@@ -386,8 +393,9 @@ def seven_scenes_names(tmp_path: Path) -> None:
     for i in range(3):
         photo(tmp_path / f"frame-{i:06d}.color.png", i)
         Image.fromarray(np.full((HEIGHT, WIDTH), 900 + i, np.uint16)).save(tmp_path / f"frame-{i:06d}.depth.png")
-        (tmp_path / f"frame-{i:06d}.pose.txt").write_text("1 0 0 0")
+        (tmp_path / f"frame-{i:06d}.pose.txt").write_text("1\t0\t0\t0\n" * 4)
     loaded = load(tmp_path)
+    assert reasons(loaded)[CAMERAS] == 3
     assert files_of(loaded) == [f"frame-{i:06d}.color.png" for i in range(3)]
     accounted_for(loaded, tmp_path)
 
@@ -454,6 +462,105 @@ def one_posed_set_below_wins_over_loose_pictures(tmp_path: Path) -> None:
     assert files_of(loaded) == ["own.png", "sheet.png"]
     assert "2 posed sets (a, b) lie below" in loaded.notes[0]
     accounted_for(loaded, tmp_path)
+
+
+_FORMS = {
+    "poses_bounds.npy": ("LLFF", b"\x93NUMPY"),
+    "cameras_sphere.npz": ("IDR and NeuS", b"PK"),
+    "cameras.xml": ("Metashape", b'<?xml version="1.0"?>\n<document version="1.5.0">\n <chunk label="a">'),
+    "blocks.xml": ("ContextCapture", b"<?xml version='1.0'?>\n<BlocksExchange version='2.1'>"),
+    "bundle.out": ("Bundler", b"# Bundle file v0.3\n3 0\n"),
+    "reconstruction.nvm": ("VisualSFM", b"NVM_V3\n\n3\n"),
+    "sfm_data.json": ("OpenMVG", b'{\n "sfm_data_version": "0.3", "views": []}'),
+    "reconstruction.json": ("OpenSfM", b'[{"cameras": {}, "shots": {}}]'),
+    "cameras.csv": ("RealityCapture", b"#name,x,y,alt,heading,pitch,roll\n"),
+    "odometry.csv": ("Stray Scanner", b"timestamp, frame, x, y, z, qx, qy, qz, qw\n"),
+    "pose/0.txt": ("a matrix a photo", b"1.0 0.0 0 -1.5e-1\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"),
+    "poses/00.txt": ("a matrix a photo", b"1 0 0 0 0 1 0 0 0 0 1 0\n"),
+    "cams/00000000_cam.txt": ("MVSNet", b"extrinsic\n1 0 0 0\n"),
+    "groundtruth.txt": ("TUM", b"# timestamp tx ty tz qx qy qz qw\n1305031449.7996 1.2 0.8 1.4 0.1 0.1 -0.4 0.8\n"),
+}
+
+
+def _cameras_of_others(name: str, program: str, content: bytes, folder: Path) -> None:
+    """Photos beside cameras in a form that is not read: said in a line, and the reason for which they are dropped."""
+    for i in range(3):
+        photo(folder / "images" / f"{i}.jpg", i)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    (folder / "notes.txt").write_text("the camera pose was 1 0 0 0")
+    loaded = load(folder)
+    assert files_of(loaded) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert loaded.cam_to_world_given is None
+    assert reasons(loaded)[CAMERAS] == 1
+    wanted = f"{name} holds cameras ({program}), which are not read: export them as COLMAP or transforms.json"
+    assert loaded.notes == (wanted,)
+    accounted_for(loaded, folder)
+
+
+for _name, (_program, _content) in _FORMS.items():
+    run = functools.partial(_cameras_of_others, _name, _program, _content)
+    case("folders", f"cameras-of-others-{_name.replace('/', '-')}", run)
+
+
+def _beside_a_video(pieces: dict[str, int], folder: Path) -> None:
+    """A scan whose photos are the frames of a video; what was made of them is none."""
+    save_video(folder / "rgb.mp4", (textured(seed=i) for i in range(4)), fps=4.0)
+    for piece, depth in pieces.items():
+        for i in range(4):
+            (folder / piece).mkdir(exist_ok=True)
+            kind = np.uint16 if depth == 16 else np.uint8
+            Image.fromarray(np.full((48, 64), i + 1, kind)).save(folder / piece / f"{i:06d}.png")
+    photo(folder / "rgb_thumb.jpg", 7, height=48, width=64)
+    loaded = load(folder)
+    assert loaded.kind == "video"
+    assert reasons(loaded)[OF_VIDEO] == 4 * len(pieces) + 1
+
+
+case("folders", "video-beside-depth", functools.partial(_beside_a_video, {"depth": 16, "confidence": 8}))
+case("folders", "video-beside-its-thumbnail", functools.partial(_beside_a_video, {}))
+
+
+@right("folders")
+def changed_copies_beside_photos(tmp_path: Path) -> None:
+    """BlendedMVS' ``_masked`` pictures, and a phone's edited ones, are no further views; alone they are photos."""
+    for i in range(3):
+        photo(tmp_path / f"{i:08d}.jpg", i)
+        photo(tmp_path / f"{i:08d}_masked.jpg", 50 + i)
+    photo(tmp_path / "00000001-edited.jpg", 60)
+    photo(tmp_path / "someone-edited.jpg", 61)
+    loaded = load(tmp_path)
+    assert sorted(files_of(loaded)) == ["00000000.jpg", "00000001.jpg", "00000002.jpg", "someone-edited.jpg"]
+    assert reasons(loaded)[CHANGED] == 4
+    accounted_for(loaded, tmp_path)
+
+
+@right("folders")
+def an_earlier_result_among_photos(tmp_path: Path) -> None:
+    """A scene that was written into the folder of its photos is not taken for a posed set."""
+    for i in range(3):
+        photo(tmp_path / f"{i}.jpg", i)
+    small_scene_folder(tmp_path / "out.scene")
+    loaded = load(tmp_path)
+    assert files_of(loaded) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert reasons(loaded) == {SCENE: everything(tmp_path / "out.scene")}
+    accounted_for(loaded, tmp_path)
+    assert load(tmp_path / "out.scene").cam_to_world_given is not None
+
+
+@right("folders")
+def a_photo_with_two_cameras(tmp_path: Path) -> None:
+    """Refused where they differ; listed twice with the same one it is one view."""
+    for i in range(2):
+        photo(tmp_path / "images" / f"{i}.jpg", i)
+    twice = ["images/0.jpg", "images/0.jpg", "images/1.jpg"]
+    transforms(tmp_path / "transforms.json", twice, [0, 0, 1])
+    loaded = load(tmp_path)
+    posed_as(loaded, [0, 1])
+    accounted_for(loaded, tmp_path)
+    transforms(tmp_path / "transforms.json", twice, [0, 2, 1])
+    with pytest.raises(InputError, match=r"frame 0 and .*frame 1 give images/0.jpg different cameras; keep one"):
+        load(tmp_path)
 
 
 @right("folders")

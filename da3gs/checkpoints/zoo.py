@@ -56,7 +56,7 @@ class ModelCard:
     @property
     def bundled(self) -> bool:
         """Whether the weights come with the package."""
-        return self.repository is None
+        return self.name == BUNDLED
 
     @property
     def by_photos(self) -> bool:

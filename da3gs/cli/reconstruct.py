@@ -90,8 +90,8 @@ class Reconstruct(Command):
     max_mb: Annotated[Optional[float], option("X", hint="")] = None
     """At most this size of the .ply, in place of --budget."""
     refine: Annotated[str, option("auto|SECONDS")] = "auto"
-    """Time to spend on making the splats show the photos better; 0: none; auto: 15 seconds with the bundled model and
-    exact cameras, else none."""
+    """Time to spend on making the splats show the photos better; 0: none; auto: about 15 seconds with the bundled
+    model and exact cameras, else none."""
     holdout: Annotated[Optional[str], option("every:K|NAME,...", hint="")] = None
     """Photos to keep out of the model and to score afterwards."""
     upstream: Switch = False

@@ -245,7 +245,7 @@ def _surfel_peak(views: int, fine: tuple[int, int], settings: Settings, bundled:
     grid = round(pixels * min(1.0, SIDES[-1] / max(fine)) ** 2)
     splats = min(budget_of(settings), round(_SHOWN_BEST * pixels))
     making = splats * (_SURFEL + _DRAWN) + pixels * _FINE + grid * _STEREO
-    if settings.refinement(bundled=bundled, exact=True) is None:
+    if not settings.refines(bundled=bundled, exact=True):
         return making
     shown = round(pixels * min(1.0, REFINED / max(fine)) ** 2)
     return max(making, splats * _REFINED + shown * _SHOWN)

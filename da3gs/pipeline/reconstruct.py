@@ -21,7 +21,6 @@ from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
-from da3gs.optimisation.optimizer import Limit
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
 from da3gs.pipeline.exact_cameras import surfaces
@@ -102,8 +101,8 @@ def reconstruct(
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
         budget: at most so many splats; 1.5 million where neither this nor ``max_mb`` (of the .ply) is given.
-        refine: seconds to spend on making the splats show the photos better; auto: 15 where cameras are exact and the
-            model is the bundled one.
+        refine: seconds to spend on making the splats show the photos better; auto: about 15 where cameras are exact
+            and the model is the bundled one.
         masks: folder of pictures by the photos' names, white where a pixel is wanted.
         invert_masks: white where it is not.
         split: of a folder with ``transforms_train.json``, ``_val`` and ``_test``: which, or ``all``.
@@ -222,11 +221,11 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
-    limit = settings.refinement(bundled=card.bundled, exact=result.poses == "given")
+    refines = settings.refines(bundled=card.bundled, exact=result.poses == "given" and not photos.one_spot)
     result, kept, found, shown, facts = _splats(
-        card, photos, views, context, offset, result, settings, watch, progress, finer=limit is not None
+        card, photos, views, context, offset, result, settings, watch, progress, finer=refines
     )
-    gaussians, provenance, made = _improved(kept, found, result, shown, limit, settings, watch, progress)
+    gaussians, provenance, made = _improved(kept, found, result, shown, refines, settings, watch, progress)
     del kept, shown
     with watch("score"):
         scores = _scores(gaussians, everything, everyone, split, result, settings, progress, estimated=photos.estimated)
@@ -341,7 +340,7 @@ def _improved(
     found: int,
     result: Placed,
     views: Views,
-    limit: Limit | None,
+    refines: bool,
     settings: Settings,
     watch: Stopwatch,
     progress: Progress,
@@ -358,7 +357,8 @@ def _improved(
     cameras = result.cameras.to(device).resized(views.height, views.width)
     most = _most(settings, gaussians.harmonics.shape[-2])
     refinement, budget = None, None
-    if limit is not None:
+    if refines:
+        limit = settings.refinement(splats=len(gaussians), pixels=views.height * views.width)
         with watch("refinement"):
             done = refined(
                 gaussians, rows, cameras, views,

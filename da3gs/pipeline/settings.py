@@ -26,8 +26,10 @@ Panoramas = Literal["auto", "always", "never"]
 
 REFINED = 504
 """Long side of the photos that splats are refined against, at most."""
-AUTO_SECONDS, AUTO_STEPS = 15.0, 200
-"""Of ``--refine auto``, whichever comes first."""
+AUTO_SECONDS, _MOST_STEPS = 10.0, 150
+"""Of ``--refine auto`` on two cores, without its cross-validation; and its steps at most."""
+_STEP_SECONDS = 0.02, 4.5e-7, 3e-7
+"""Of a step on two cores, measured: once, for each splat, for each pixel."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,12 +111,17 @@ class Settings:
             crop=None if self.crop is None else parse_crop(self.crop),
         )
 
-    def refinement(self, *, bundled: bool, exact: bool) -> Limit | None:
-        """How long splats are refined; ``--refine auto`` refines with the bundled model and exact cameras."""
-        if self.refine == "auto":
-            wanted = bundled and exact and not self.upstream
-            return Limit(seconds=AUTO_SECONDS, steps=AUTO_STEPS) if wanted else None
-        return Limit(seconds=self.refine) if self.refine else None
+    def refines(self, *, bundled: bool, exact: bool) -> bool:
+        """Whether splats are refined; ``--refine auto`` does with the bundled model and exact cameras."""
+        return bundled and exact and not self.upstream if self.refine == "auto" else self.refine > 0
+
+    def refinement(self, *, splats: int, pixels: int) -> Limit:
+        """How long so many splats are refined against photos of so many pixels; ``auto`` counts in steps, so that the
+        same photos give the same splats on a busy machine, too."""
+        if self.refine != "auto":
+            return Limit(seconds=self.refine)
+        once, each, drawn = _STEP_SECONDS
+        return Limit(steps=round(min(_MOST_STEPS, AUTO_SECONDS / (once + each * splats + drawn * pixels))))
 
     def as_dict(self) -> dict[str, object]:
         """For scene.json."""

@@ -73,7 +73,7 @@ def test_refine(twin: Twin, folder: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_reconstruct(twin: Twin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = demo_photos()
-    words = ("reconstruct", str(photos), "--poses", "given", "--resolution", "56", "--views", "2")
+    words = ("reconstruct", str(photos), "--poses", "given", "--resolution", "56", "--views", "2", "--refine", "0")
     plain = ran(capsys, *words, "-o", str(tmp_path / "a.scene"), "--backend", "cpu")
     assert not twin.calls
     drawn = ran(capsys, *words, "-o", str(tmp_path / "b.scene"), "--backend", "gsplat")

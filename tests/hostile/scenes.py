@@ -264,17 +264,8 @@ def spz(version: int = 3, count: int = 1, data: int = 20) -> bytes:
     return gzip.compress(struct.pack("<IIIBBBB", 0x5053474E, version, count, 0, 12, 0, 0) + bytes(data))
 
 
-def first_splat_nan(scene: Path) -> None:
-    """The first splat lies nowhere."""
-    data = bytearray((scene / "scene.ply").read_bytes())
-    start = data.index(b"end_header\n") + 11
-    data[start : start + 4] = struct.pack("<f", float("nan"))
-    (scene / "scene.ply").write_bytes(data)
-
-
 EXPORTS = [
     Case("export-nothing-there", lambda folder: ["export", "no", "-o", "out.ply"], "no does not exist"),
-    scene_case("export-nan-quantised", ["export", "s", "-o", "out.spz"], first_splat_nan, "not finite; clean them"),
     scene_case("export-record-cut", ["export", "s", "-o", "out.ply"], cut("scene.json"), "not valid JSON"),
     bytes_case("export-spz-bomb", spz(data=1 << 24), "more bytes than its 1 splats"),
     bytes_case("export-spz-count", spz(count=2**32 - 1), "4294967295 splats do not fit"),

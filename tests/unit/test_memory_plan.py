@@ -259,7 +259,7 @@ def test_what_fits_names_fewer_views_or_a_smaller_size(tiny: DepthAnything3, mon
 @needs_proc
 @pytest.mark.process
 def test_kept_memory_is_used_again() -> None:
-    """In one of some processes: where libraries happen to lie right behind the heap, it cannot grow to keep anything."""
+    """In one of some processes: where libraries happen to lie right behind the heap it cannot grow."""
     for _ in range(8):
         kept, usual = json.loads(child(KEPT))
         if kept < 100 < usual:

@@ -1,4 +1,4 @@
-"""How right the cameras are that are found in photos without poses, and what they are worth.
+"""Accuracy of cameras found in photos without poses, and what they are worth at photos kept out.
 
     python -m benchmarks.cameras --sets ../shared/data [--only desk,banana] [--out FOLDER] [--save NAME]
 

@@ -1,4 +1,4 @@
-"""How well scenes spread over processes: many small simulated scenes, one worker and two, one thread each.
+"""Scaling of an evaluation over processes: many small simulated scenes, one worker and two, one thread each.
 
     python -m benchmarks.evaluation_workers [--scenes 120] [--workers 2] [--out FOLDER]
 

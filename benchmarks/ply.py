@@ -1,4 +1,4 @@
-"""How fast splats become a PLY, against the usual way (a list of row tuples through plyfile), and what memory it takes.
+"""Speed of writing splats as PLY, against the usual way (a list of row tuples through plyfile), and its memory.
 
 Run: ``python -m benchmarks.ply [--splats 2000000] [--tuples N] [--folder DIR]``. The usual way takes 5 GB for 2 M rows;
 with ``--tuples`` it is timed on fewer and scaled up, which flatters it. Both run in one process, one after the other.

@@ -1,4 +1,4 @@
-"""How good the splats are: on real photos, on held-out procedural scenes, and the card of the bundled model.
+"""Quality of splats: on real photos, on held-out procedural scenes, and the card of the bundled model.
 
     python -m benchmarks.quality --sets ../shared/data [--out FOLDER] [--only desk,banana] [--model NAME|FILE]
     python -m benchmarks.quality --what scenes [--scenes 24] [--resolutions 252 336 504] [--poses both] [--save NAME]

@@ -1,4 +1,4 @@
-"""How good novel views of held-out procedural scenes are, between a copied photo and what true depth gives.
+"""Novel views of held-out procedural scenes, between a copied photo and what true depth gives.
 
 Part of ``python -m benchmarks.quality --what scenes``. A scene has three context views and two novel ones. Everything
 is scored at the novel views, over the pixels that a context view can have seen (told from the true depth), and all

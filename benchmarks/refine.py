@@ -1,4 +1,4 @@
-"""What refinement and merging win and cost: ``python -m benchmarks.refine [--what refinement|budgets|points]``.
+"""Gains and costs of refinement and merging: ``python -m benchmarks.refine [--what refinement|budgets|points]``.
 
 For every set that is there, posed, from the context photos of its split file; PSNR in dB at photos kept out of
 everything.

@@ -1,4 +1,4 @@
-"""How fast splats are drawn on the CPU, beside the same algorithm in plain C++, brute force and gsplat's PyTorch code.
+"""Speed of the CPU rasteriser, beside the same algorithm in plain C++, brute force and gsplat's PyTorch code.
 
 Run: ``python -m benchmarks.speed [--threads N] [--runs 10] [--quick] [--save NAME]``; ``--save`` writes
 ``benchmarks/results/NAME.json`` and ``.md``. Times of a busy machine mean little: the ratios hold, and so does the

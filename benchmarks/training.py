@@ -1,4 +1,4 @@
-"""How fast training is, and how good a trained model is on held-out procedural scenes.
+"""Speed of training, and accuracy of a trained model on held-out procedural scenes.
 
     python -m benchmarks.training [--model NAME|FILE] [--scenes 32] [--no-speed] [--save NAME]
 

@@ -1,4 +1,4 @@
-"""How fast the viewer's server answers, measured with scripted WebSocket clients in place of browsers.
+"""Latency of the viewer's server, measured with scripted WebSocket clients in place of browsers.
 
 Run: ``python -m benchmarks.viewer [--clients 8] [--seconds 60] [--quick] [--short]
 [--save NAME]``. For scenes of 339 k and 508 k

@@ -15,10 +15,8 @@ from da3gs.rendering._jit import kernel
 
 _SAME = np.float32(0.01)  # relative difference of inverse depth at which two views mean one surface
 _AHEAD = np.float32(1.03)  # how much nearer than what another view shows a guess must not be
-_ROUND, _BEFORE = (
-    np.float32(1.0),
-    np.float32(1.4),
-)  # frames round a frame in which nothing is so much nearer than all it shows
+_ROUND = np.float32(1.0)  # frames to each side of a frame that count as right before the camera
+_BEFORE = np.float32(1.4)  # how much nearer than all that the frame shows a guess must not be there
 _BETTER = np.float32(1.25)  # pixels of another view for one of this, from which on that view shows a place
 _BACK, _MOVES = np.float32(0.92), 20  # a guess that stands in the way moves back to this share, so many times at most
 KEPT, YIELDED, BARRED = 1, 2, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from da3gs._progress import silent
 from da3gs.errors import InputError
 from da3gs.geometry.rotations import orthonormalized
 from da3gs.photos.candidates import Candidate, Collection, read_original
-from da3gs.photos.datasets.dl3dv import PosedScenes, open_dl3dv
+from da3gs.photos.datasets.dl3dv import LazyScenes, PosedScenes, open_dl3dv
 from da3gs.photos.kinds import collected
 from da3gs.photos.naming import shown
 from da3gs.photos.records import Placement, Unreadable
@@ -62,29 +62,8 @@ class EvalScene:
         return tuple(range(len(self))) if self.placements is None else tuple(sorted(self.placements))
 
 
-class Scenes(Mapping[str, EvalScene]):
-    """Scenes by key; each is opened when it is asked for."""
-
-    def __init__(self, openers: Mapping[str, Callable[[], EvalScene]], *, title: str) -> None:
-        """Keep how each is opened."""
-        self._openers = dict(sorted(openers.items()))
-        self.title = title
-
-    def __getitem__(self, key: str) -> EvalScene:
-        """The scene, opened."""
-        return self._openers[key]()
-
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a scene of that name; nothing is opened."""
-        return key in self._openers
-
-    def __iter__(self) -> Iterator[str]:
-        """The names, sorted."""
-        return iter(self._openers)
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self._openers)
+Scenes = LazyScenes[EvalScene]
+"""Scenes to evaluate on."""
 
 
 def open_scenes(root: Path | str, *, covering: tuple[int, int] | None = None) -> Scenes:

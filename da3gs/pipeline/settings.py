@@ -121,7 +121,7 @@ class Settings:
         if self.refine != "auto":
             return Limit(seconds=self.refine)
         once, each, drawn = _STEP_SECONDS
-        return Limit(steps=round(min(_MOST_STEPS, AUTO_SECONDS / (once + each * splats + drawn * pixels))))
+        return Limit(steps=max(1, round(min(_MOST_STEPS, AUTO_SECONDS / (once + each * splats + drawn * pixels)))))
 
     def as_dict(self) -> dict[str, object]:
         """For scene.json."""

@@ -113,7 +113,8 @@ QUESTIONS = ("What", "Which", "How", "Where", "Whether", "Who", "Of", "As", "Is"
 
 def test_module_docstrings_begin_with_a_noun() -> None:
     """A paper's word for it comes first; a question makes the reader guess what the module is."""
-    firsts = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in SOURCES}
+    modules = [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
+    firsts = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in modules}
     assert [str(path.relative_to(ROOT)) for path, text in firsts.items() if text.split(" ")[0] in QUESTIONS] == []
 
 

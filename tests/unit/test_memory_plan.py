@@ -75,7 +75,7 @@ def new_pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 with kept_memory():
-    kept = [new_pages() for _ in range(4)][-1]  # the first ones find a place that suits all
+    kept = [new_pages() for _ in range(40)][-1]  # up to ten were seen until one found a place that suits all
 print([kept, new_pages()])
 """
 
@@ -259,12 +259,8 @@ def test_what_fits_names_fewer_views_or_a_smaller_size(tiny: DepthAnything3, mon
 @needs_proc
 @pytest.mark.process
 def test_kept_memory_is_used_again() -> None:
-    """In one of some processes: where libraries happen to lie right behind the heap it cannot grow."""
-    for _ in range(8):
-        kept, usual = json.loads(child(KEPT))
-        if kept < 100 < usual:
-            return
-    pytest.fail(f"{kept} new pages where memory is kept, {usual} elsewhere")
+    kept, usual = json.loads(child(KEPT))
+    assert kept < 100 < usual
 
 
 @needs_proc

@@ -21,6 +21,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -37,6 +38,8 @@ from da3gs.photos.folders.survey import stays_inside
 from da3gs.photos.naming import portable, shown
 from da3gs.photos.records import Unreadable
 from da3gs.photos.resampling.undistort import undistorted
+
+Scene = TypeVar("Scene")
 
 _PLACES = ("transforms.json", "nerfstudio/transforms.json")
 _DEEPEST = 3
@@ -97,15 +100,15 @@ class PosedScene:
         return pixels, intrinsics
 
 
-class PosedScenes:
+class LazyScenes(Mapping[str, Scene]):
     """Scenes by key, in sorted order; each is opened when it is asked for, and only then."""
 
-    def __init__(self, openers: Mapping[str, Callable[[], PosedScene]], *, title: str) -> None:
+    def __init__(self, openers: Mapping[str, Callable[[], Scene]], *, title: str) -> None:
         self._openers = dict(sorted(openers.items()))
         self.title = title
         """What to call the data in messages."""
 
-    def __getitem__(self, key: str) -> PosedScene:
+    def __getitem__(self, key: str) -> Scene:
         """The scene, opened.
 
         Raises:
@@ -125,8 +128,12 @@ class PosedScenes:
         return iter(self._openers)
 
     def __len__(self) -> int:
-        """How many scenes."""
+        """Number of scenes."""
         return len(self._openers)
+
+
+PosedScenes = LazyScenes[PosedScene]
+"""Scenes with cameras."""
 
 
 def open_dl3dv(root: Path | str, *, covering: tuple[int, int] | None = None) -> PosedScenes:

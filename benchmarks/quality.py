@@ -9,7 +9,8 @@ in the place of the held-out one (what a reconstruction has to beat); the file c
 splats from depth, uncleaned, at that view, which no model can spoil and half a pixel or an inverted pose does. Exit 1
 when a check fails or an own-view PSNR is below 28 dB. Scenes: see ``quality_scenes``. Card: see ``quality_card``.
 
-With ``--poses predicted`` given poses are not looked at; held-out cameras then come from a second pass over all photos,
+Photos without poses get the cameras that ``reconstruct`` finds, context and held-out ones together. With ``--poses
+predicted`` given and findable poses are not looked at; held-out cameras then come from a second pass over all photos,
 laid on the scene by the context cameras (``holdout_poses`` aligned). ``both`` does one after the other. ``--save NAME``
 writes the table to benchmarks/results too. On a machine that does other things as well, ``OMP_WAIT_POLICY=passive`` in
 the environment makes it several times faster.
@@ -34,17 +35,20 @@ from benchmarks.quality_card import write_card
 from benchmarks.quality_scenes import SIZES, TRUTH, scene_rows
 from benchmarks.tables import save_table
 from da3gs._files import sha256
+from da3gs._progress import silent
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import BUNDLED, model_card
 from da3gs.checkpoints.load import weights_of
 from da3gs.evaluation.perceptual import find_trunk, load_lpips
 from da3gs.evaluation.protocol import Poses
 from da3gs.metrics.image import psnr
-from da3gs.photos import load_photos
+from da3gs.photos import LoadedPhotos, load_photos
+from da3gs.pipeline.camera_source import with_cameras
 from da3gs.pipeline.check import check
 from da3gs.pipeline.model_loading import LoadedModel, loaded_model
-from da3gs.pipeline.reconstruct import reconstruct
-from da3gs.pipeline.settings import Settings, split_holdout
+from da3gs.pipeline.reconstruct import reconstruct, split_of
+from da3gs.pipeline.settings import Settings
+from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
 from da3gs.rendering import render
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.scene import Scene
@@ -173,6 +177,17 @@ def sheet(scene: Scene, held: Views | None, path: Path) -> None:
     canvas.save(path, quality=90)
 
 
+def photos_of(source: Path, model: LoadedModel, flags: dict[str, Any]) -> LoadedPhotos:
+    """The photos with the cameras that ``reconstruct`` would use: given ones, or found in all of them together."""
+    views = flags.get("views")
+    resolution = flags.get("resolution", model.card.resolution)
+    photos = load_photos(
+        source, resolution=resolution, views=views, unposed_views=max(views or 0, MOST_PHOTOS), fps=VIDEO_FPS
+    )
+    settings = Settings(poses=flags["poses"], resolution=resolution, views=views or "auto")
+    return with_cameras(photos, model, settings, silent)
+
+
 def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict[str, Any]) -> dict[str, Any]:
     """Reconstruct one set with and without cleaning; its row of the table. ``sheets`` is the picture's path."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -182,9 +197,7 @@ def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict
         flags = item.flags | flags
         if item.split is not None:
             flags["views"] = 10_000
-        photos = load_photos(
-            source, resolution=flags.get("resolution", model.card.resolution), views=flags.get("views")
-        )
+        photos = photos_of(source, model, flags)
         names = photos.views.names
         if item.split is not None:
             flags["holdout"] = ",".join(name for name in names if name not in split_context(root / item.split, names))
@@ -194,7 +207,7 @@ def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict
         whole = reconstruct(photos, model=model, **(flags | {"clean": False, "splats": "depth"}))
         scene.save(Path(scratch) / "scene")
         report = check(Path(scratch) / "scene")
-    context, positions = split_holdout(flags.get("holdout"), names)
+    context, positions = split_of(photos, Settings(holdout=flags.get("holdout")))
     held = photos.views[positions] if positions else None
     given = photos.views.cameras
     layered = whole.record["splats_from"] == "stereo"  # a place is shown by one view alone: nothing to hold it to
@@ -202,7 +215,7 @@ def run_set(item: Set, root: Path, sheets: Path, model: LoadedModel, flags: dict
     nearest = []
     if held is not None:
         nearest = nearest_photo_psnr(scene, held, context, positions, None if given is None else given[context])
-    sheet(scene, held if scene.record["poses"]["source"] == "given" else None, sheets)
+    sheet(scene, held if scene.record["poses"]["source"] in ("given", "colmap") else None, sheets)
     return {
         "set": item.name,
         "kind": scene.record["input"],
@@ -240,7 +253,7 @@ def photo_rows(options: argparse.Namespace, model: LoadedModel) -> list[dict[str
         for resolution in resolutions:
             for poses in kinds:
                 if poses == "predicted" and len(kinds) == 2 and rows[-1]["poses"] == "predicted":
-                    continue  # there were no poses to be left out
+                    continue  # there were no poses to be left out, nor any to be found
                 flags: dict[str, Any] = {"poses": poses, "splats": options.splats}
                 if resolution:
                     flags["resolution"] = resolution

@@ -115,6 +115,18 @@ class SparsePoints:
     """sRGB."""
     errors: Float[np.ndarray, " N"]
     """Mean reprojection error in pixels of the given camera, -1 where unknown."""
+    visible: Bool[np.ndarray, "V N"] | None = None
+    """Which photo shows which point; None where nobody says."""
+
+    def seen_by(self, index: Sequence[int]) -> SparsePoints:
+        """The points that two of these photos show, all where nobody says; of a single photo those that it shows."""
+        if self.visible is None:
+            return self
+        visible = self.visible[list(index)]
+        keep = visible.sum(0) >= min(2, len(index))
+        return SparsePoints(
+            positions=self.positions[keep], colors=self.colors[keep], errors=self.errors[keep], visible=visible[:, keep]
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -147,9 +159,11 @@ class LoadedPhotos:
     def only(self, index: Sequence[int]) -> LoadedPhotos:
         """The photos at these positions, in that order."""
         keep = list(index)
-        given, known = self.cam_to_world_given, self.intrinsics_known
+        given, known, points = self.cam_to_world_given, self.intrinsics_known, self.points
+        if points is not None and points.visible is not None:
+            points = dataclasses.replace(points, visible=points.visible[keep])
         return dataclasses.replace(
-            self, views=self.views[keep], photos=tuple(self.photos[i] for i in keep),
+            self, views=self.views[keep], photos=tuple(self.photos[i] for i in keep), points=points,
             cam_to_world_given=None if given is None else given[keep],
             intrinsics_known=None if known is None else known[keep],
         )  # fmt: skip

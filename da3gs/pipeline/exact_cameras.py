@@ -16,7 +16,7 @@ from da3gs.depth.alignment import honest_depth, telling_pixels, with_depth
 from da3gs.depth.disparity_plane import surface_depth
 from da3gs.depth.patch_match import StereoDepth, stereo_depth, stereo_sides
 from da3gs.depth.surfels import surfel_views
-from da3gs.depth.triangulation import LONG_SIDE, Sharp, matched_points, sharp_photos, smaller_photo
+from da3gs.depth.triangulation import LONG_SIDE, MatchedPoints, Sharp, matched_points, sharp_photos, smaller_photo
 from da3gs.photos import LoadedPhotos
 from da3gs.pipeline.settings import REFINED, Settings
 from da3gs.prediction import Placed
@@ -26,6 +26,7 @@ from da3gs.views import Views
 
 AUTO_DETAIL = 1008
 """Long side of the splats' grid that ``auto`` means, where photos are as large and the budget allows it."""
+_TELLING = 100  # points of each view, from which on none are matched afresh
 _CONFIRMED = 0.02  # share of the pixels that another view must bear out for stereo to mean anything
 
 
@@ -105,15 +106,18 @@ def surfaces(
     Args:
         result: in the frame of exact cameras.
         views: the context views.
-        photos: all that were read.
+        photos: all that were read; points that only the held-out ones show are not looked at.
         context: which of them the views are.
         offset: what was subtracted from the caller's world.
         settings: the flags.
         progress: told about the levels.
     """
-    points = None
+    points, matches = None, None
     if photos.points is not None:
-        points = torch.from_numpy((photos.points.positions - np.array(offset)) * result.resized)
+        known = photos.points.seen_by(context)
+        points = torch.from_numpy((known.positions - np.array(offset)) * result.resized)
+        if photos.estimated and known.visible is not None and known.visible.sum(1).min() >= _TELLING:
+            matches = MatchedPoints(positions=points, visible=torch.from_numpy(known.visible))
     detail = AUTO_DETAIL if settings.detail == "auto" else settings.detail
     sharp = sharp_photos(photos.photos, context, max(detail, LONG_SIDE))
     small = [smaller_photo(photo, LONG_SIDE) for photo in sharp]
@@ -122,7 +126,7 @@ def surfaces(
         aligned, done = honest_depth(result, views, points, sharp=small, seed=settings.seed)
         progress("fitting depth to the photos", 1, 1)
         return Surfaces(result=aligned, record=done)
-    start, done = _start(result, views, points, small, settings, progress)
+    start, done = _start(result, views, points, matches, small, settings, progress)
     masks, sides = telling_pixels(result, views), stereo_sides(small)
     stereo = stereo_depth(
         small, views, result.cameras.to("cpu"), start, masks=masks, sides=sides, seed=settings.seed, progress=progress
@@ -142,14 +146,16 @@ def _start(
     result: Placed,
     views: Views,
     points: Float[Tensor, "N 3"] | None,
+    matches: MatchedPoints | None,
     sharp: list[Sharp],
     settings: Settings,
     progress: Progress,
 ) -> tuple[Float[Tensor, "V H W"], dict[str, Any]]:
-    """The depth that stereo begins with, and what was done."""
+    """The depth that stereo begins with, and what was done; points are matched where none came with the cameras."""
     progress("fitting depth to the photos", 0, 1)
     telling = telling_pixels(result, views)
-    matches = matched_points(views.images, result.cameras, telling, sharp=sharp)
+    if matches is None:
+        matches = matched_points(views.images, result.cameras, telling, sharp=sharp)
     depth, counts = surface_depth(
         result.depth, result.cameras, matches.positions, visible=matches.visible, masks=telling, seed=settings.seed
     )

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import QhullError
+from scipy.spatial import Delaunay, QhullError
 
 from da3gs.poses.camera_estimate import CameraEstimate, pose_of
 from da3gs.poses.features.database import FeatureDatabase, position_of
@@ -24,6 +24,9 @@ _NEIGHBOURS, _OF_MANY = 3, 1  # photos that a photo is compared with: those that
 _MANY = 40  # photos
 _SHIFTS = 10  # displaced comparisons that tell what chance gives
 _LEAST_SHIFT, _MOST_SHIFT = 0.06, 0.25  # of the long side
+_FRACTION = 4  # bits of a pixel to which triangles are drawn
+_FARTHEST = 1e5  # pixels from the corner: what fixed-point numbers hold
+_LEAST_AREA = 1e-6  # square pixels: a flatter triangle tells no depth
 _FEWEST = 60  # windows that tell anything
 # Of smooth photos chance gives anything up to 0.7, so that six deviations more than it are out of reach.
 _SURE, _CLEAR = 0.8, 0.1  # a correlation that is enough if it is by so much above all displaced ones
@@ -73,9 +76,7 @@ def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> d
         shared[number, number] = 0
         others = [i for i in np.argsort(-shared[number], kind="stable")[:most] if shared[number, i]]
         picture = pictures[position]
-        rows, columns = np.mgrid[: picture.grey.shape[0], : picture.grey.shape[1]] + 0.5
-        pixels = np.stack((columns, rows), -1).reshape(-1, 2) / picture.factor
-        surface = lifted_points(picture.image, picture.camera, points, pixels).reshape(*rows.shape, 3)
+        surface = _surface(picture, points)
         found = [_excess(picture, pictures[estimate.positions[i]], surface) for i in others]
         if known := [value for value in found if value is not None]:
             told[position] = max(known)
@@ -88,6 +89,40 @@ def _picture(database: FeatureDatabase, image: Any, camera: Any) -> _Picture:
     size = (max(1, round(copy.width * factor)), max(1, round(copy.height * factor)))
     grey = cv2.resize(copy.grey(), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     return _Picture(grey=grey, image=image, camera=camera, factor=factor)
+
+
+def _surface(picture: _Picture, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "H W 3"]:
+    """World coordinates of what every pixel shows: ``lifted_points`` of all of them, whose triangles are drawn rather
+    than searched for. NaN outside."""
+    pose = pose_of(picture.image)
+    local = points @ pose[:3, :3].T + pose[:3, 3]
+    local = local[local[:, 2] > 0]
+    height, width = picture.grey.shape
+    surface = np.full((height, width, 3), np.nan)
+    places = np.asarray(picture.camera.img_from_cam(local)).reshape(-1, 2) * picture.factor
+    inside = (np.abs(places) < _FARTHEST).all(1)  # False for what the lens model shows nowhere, too
+    local, places = local[inside], places[inside]
+    try:
+        corners = Delaunay(places).simplices
+    except (QhullError, ValueError):  # fewer than three, or all on one line
+        return surface
+    number = np.full((height, width), -1, np.int32)
+    fixed = np.round((places[corners] - 0.5) * (1 << _FRACTION)).astype(np.int32)
+    for index, triangle in enumerate(fixed):
+        cv2.fillConvexPoly(number, triangle, index, shift=_FRACTION)
+    table = np.concatenate((places[corners], np.ones((len(corners), 3, 1))), axis=2)
+    flat = np.abs(np.linalg.det(table)) < _LEAST_AREA
+    table[flat] = np.eye(3)
+    planes = np.linalg.solve(table, 1 / local[corners, 2][..., None])[..., 0]
+    planes[flat] = np.nan
+    rows, columns = np.nonzero(number >= 0)
+    pixels = np.stack((columns + 0.5, rows + 0.5), axis=1)
+    plane = planes[number[rows, columns]]
+    depth = 1 / (plane[:, 0] * pixels[:, 0] + plane[:, 1] * pixels[:, 1] + plane[:, 2])
+    depth[depth <= 0] = np.nan
+    rays = np.asarray(picture.camera.cam_from_img(pixels / picture.factor)).reshape(-1, 2)
+    surface[rows, columns] = (np.c_[rays * depth[:, None], depth] - pose[:3, 3]) @ pose[:3, :3]
+    return surface
 
 
 def lifted_points(

@@ -133,7 +133,10 @@ def _with_estimate(
     depth = torch.einsum("vj,nj->vn", poses[chosen][:, 2, :3], positions) + poses[chosen][:, 2, 3:]
     seen = torch.from_numpy(estimate.seen[chosen])
     world = upright_frame(cameras, depth[:, None], up="camera" if up == "camera" else "auto", valid=seen[:, None])
-    points = SparsePoints(positions=world.apply(positions).numpy(), colors=estimate.colors, errors=estimate.errors)
+    points = SparsePoints(
+        positions=world.apply(positions).numpy(), colors=estimate.colors, errors=estimate.errors,
+        visible=estimate.seen[chosen],
+    )  # fmt: skip
     moved = world.apply_to_cameras(torch.from_numpy(cam_to_world[chosen])).numpy()
     found = reposed(
         photos, keep, [estimate.lenses[i] for i in chosen], moved, [estimate.placements[i] for i in chosen],

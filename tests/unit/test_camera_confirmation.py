@@ -17,7 +17,7 @@ from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
 from da3gs.poses.features.database import feature_database
 from da3gs.poses.ladder import CameraSearch
-from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
+from da3gs.poses.photometric_check import LEAST_EXCESS, _picture, _surface, lifted_points, photometric_excess
 from da3gs.poses.resection import resected
 from da3gs.prediction import Prediction
 from tests.unit.corner_scene import FOCAL, SIZE, corner_cameras, corner_depth, photographed, saved
@@ -65,6 +65,22 @@ def test_right_cameras_agree_above_chance_and_a_turned_one_does_not(search: Came
     wrong = photometric_excess(turned(search.estimate, 1, 5.0), search.database)
     assert wrong[1] < LEAST_EXCESS
     assert min(wrong[i] for i in (0, 2, 3)) > LEAST_EXCESS
+
+
+def test_triangles_are_drawn_where_they_are_found(search: CameraSearch) -> None:
+    """The surface of a whole picture is that of each of its pixels by itself."""
+    image = next(iter(search.estimate.model.images.values()))
+    camera = search.estimate.model.cameras[image.camera_id]
+    picture = _picture(search.database, image, camera)
+    drawn = _surface(picture, search.estimate.points)
+    rows, columns = np.mgrid[: drawn.shape[0], : drawn.shape[1]] + 0.5
+    pixels = np.stack((columns, rows), -1).reshape(-1, 2) / picture.factor
+    found = lifted_points(image, camera, search.estimate.points, pixels).reshape(drawn.shape)
+    both = np.isfinite(drawn).all(-1) & np.isfinite(found).all(-1)
+    either = np.isfinite(drawn).all(-1) | np.isfinite(found).all(-1)
+    assert both.sum() > 0.97 * either.sum() > 1000  # pixels on the hull's edge are drawn, too
+    same = np.isclose(drawn[both], found[both], rtol=1e-3, atol=1e-3 * np.abs(found[both]).max()).all(-1)
+    assert same.mean() > 0.995  # but for pixels that an edge of two triangles passes through
 
 
 def thinned(search: CameraSearch, position: int, right: int, wrong: int) -> dict[tuple[int, int], np.ndarray]:

@@ -85,3 +85,15 @@ def test_the_cameras_of_the_desk_are_found(test_data):
     assert residual.center < 0.05
     assert found.points is not None
     assert len(found.dropped) == len(names) - len(index)
+
+
+def test_points_of_held_out_photos_are_not_used():
+    visible = np.array([[True, True, True, False], [True, False, True, True], [False, True, False, True]])
+    points = SparsePoints(
+        positions=np.arange(12.0).reshape(4, 3), colors=np.zeros((4, 3), np.uint8), errors=np.zeros(4), visible=visible
+    )
+    np.testing.assert_array_equal(points.seen_by([0, 1]).positions, points.positions[[0, 2]])
+    np.testing.assert_array_equal(points.seen_by([2]).positions, points.positions[[1, 3]])
+    np.testing.assert_array_equal(points.seen_by([0, 1]).visible, [[True, True], [True, True]])
+    unknown = SparsePoints(positions=points.positions, colors=points.colors, errors=points.errors)
+    assert len(unknown.seen_by([0]).positions) == 4

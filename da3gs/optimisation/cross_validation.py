@@ -9,6 +9,8 @@ import time
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from torch.nn import functional
 
 from da3gs._progress import Progress, silent
@@ -98,9 +100,10 @@ def cross_validate(
     count = len(views)
     views = _smaller(views)
     cameras = cameras.resized(views.height, views.width)
+    start, view = _fewer(gaussians, provenance, cameras, min(options.most, _SPLATS))
     chosen = sorted({0, count // 2, count - 1}) if count > 2 else [0, 1]
     begin = time.perf_counter()
-    folds = [_Fold(gaussians, provenance, cameras, views, photo, options) for photo in chosen[:FOLDS]]
+    folds = [_Fold(start, view, cameras, views, photo, options) for photo in chosen[:FOLDS]]
     most = None if limit.steps is None else max(math.ceil(_SHARE * limit.steps), min(_MIN_STEPS, limit.steps))
     time_box = math.inf if limit.seconds is None else _SHARE * limit.seconds
     steps, curve, stepping = [0], [[0.0] * len(folds)], 0.0
@@ -137,6 +140,24 @@ def _score(gains: list[float], options: Options) -> float:
     return 0.5 * (statistics.mean(gains) + min(gains))
 
 
+def _fewer(
+    gaussians: Gaussians, provenance: Provenance | None, cameras: Cameras, most: int
+) -> tuple[Gaussians, Int[Tensor, "N"]]:
+    """About so many splats, merged with those of the same view alone, and the view of each; -1: of none."""
+    if provenance is None:
+        fewer, _ = thinned(gaussians, None, cameras, most)
+        return fewer, torch.full((len(fewer),), -1, device=gaussians.device)
+    view = provenance.view.long()
+    share = min(1.0, most / len(gaussians))
+    parts = []
+    for number in view.unique().tolist():
+        own = gaussians.masked(view == number)
+        parts.append((thinned(own, None, cameras, max(1, round(share * len(own))))[0], number))
+    return Gaussians.concatenated([part for part, _ in parts]), torch.cat(
+        [torch.full((len(part),), number, device=gaussians.device) for part, number in parts]
+    )
+
+
 def _smaller(views: Views) -> Views:
     """The photos, at most so large that a fold is quick."""
     factor = _SIDE / max(views.height, views.width)
@@ -156,8 +177,8 @@ class _Fold:
 
     def __init__(
         self,
-        gaussians: Gaussians,
-        provenance: Provenance | None,
+        start: Gaussians,
+        view: Int[Tensor, "N"],
         cameras: Cameras,
         views: Views,
         photo: int,
@@ -165,14 +186,9 @@ class _Fold:
     ) -> None:
         self.photo, self._at, self._view, self._options = photo, cameras[[photo]], views[[photo]], options
         others = [i for i in range(len(views)) if i != photo]
-        foreign = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
-        if provenance is not None and bool((provenance.view != photo).any()):
-            foreign = provenance.view != photo
-        share = float(foreign.float().mean())
-        most = min(options.most, _SPLATS)
-        part = max(1, round(min(most, len(gaussians)) * share))
-        start, _ = thinned(gaussians.masked(foreign), None, cameras[others], part)
-        own = dataclasses.replace(options, most=max(part, round(most * share)))
+        start = start.masked(view != photo) if bool((view != photo).any()) else start
+        share = len(start) / len(view)
+        own = dataclasses.replace(options, most=max(len(start), round(min(options.most, _SPLATS) * share)))
         self._before = self._score(start)
         self._optimizer = SplatOptimizer(start, cameras[others], views[others], own)
 

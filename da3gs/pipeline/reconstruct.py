@@ -221,7 +221,8 @@ def _reconstruct(
 ) -> Scene:
     context, held = split
     views = everything[context]
-    refines = settings.refines(bundled=card.bundled, exact=result.poses == "given" and not photos.one_spot)
+    depth_told = result.poses == "given" and len(views) > 1 and not photos.one_spot
+    refines = settings.refines(bundled=card.bundled, exact=depth_told)
     result, kept, found, shown, facts = _splats(
         card, photos, views, context, offset, result, settings, watch, progress, finer=refines
     )

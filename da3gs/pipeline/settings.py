@@ -26,7 +26,7 @@ Panoramas = Literal["auto", "always", "never"]
 
 REFINED = 504
 """Long side of the photos that splats are refined against, at most."""
-AUTO_SECONDS, _MOST_STEPS = 10.0, 150
+AUTO_SECONDS, _MOST_STEPS = 8.0, 150
 """Of ``--refine auto`` on two cores, without its cross-validation; and its steps at most."""
 _STEP_SECONDS = 0.02, 4.5e-7, 3e-7
 """Of a step on two cores, measured: once, for each splat, for each pixel."""

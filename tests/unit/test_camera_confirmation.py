@@ -79,8 +79,8 @@ def test_triangles_are_drawn_where_they_are_found(search: CameraSearch) -> None:
     both = np.isfinite(drawn).all(-1) & np.isfinite(found).all(-1)
     either = np.isfinite(drawn).all(-1) | np.isfinite(found).all(-1)
     assert both.sum() > 0.97 * either.sum() > 1000  # pixels on the hull's edge are drawn, too
-    same = np.isclose(drawn[both], found[both], rtol=1e-3, atol=1e-3 * np.abs(found[both]).max()).all(-1)
-    assert same.mean() > 0.995  # but for pixels that an edge of two triangles passes through
+    same = np.isclose(drawn[both], found[both], rtol=1e-2, atol=1e-2 * np.abs(found[both]).max()).all(-1)
+    assert same.mean() > 0.995  # a pixel on an edge goes to either triangle, up to half a pixel outside of it
 
 
 def thinned(search: CameraSearch, position: int, right: int, wrong: int) -> dict[tuple[int, int], np.ndarray]:

@@ -62,8 +62,8 @@ class EvalScene:
         return tuple(range(len(self))) if self.placements is None else tuple(sorted(self.placements))
 
 
-Scenes = LazyScenes[EvalScene]
-"""Scenes to evaluate on."""
+class Scenes(LazyScenes[EvalScene]):
+    """Scenes to evaluate on."""
 
 
 def open_scenes(root: Path | str, *, covering: tuple[int, int] | None = None) -> Scenes:

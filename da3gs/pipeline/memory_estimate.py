@@ -32,7 +32,7 @@ from da3gs.pipeline.settings import REFINED, Settings
 _MIB = 2**20
 _CODE = 57 * _MIB
 """What of the libraries photos and network page in beyond importing them: measured with one tiny photo."""
-_RENDERER = 122 * _MIB
+_RENDERER = 104 * _MIB
 """The same once the network has gone and the renderer's kernels are there."""
 _COMPARER = 31 * _MIB
 """And once the kernels that compare photos are there too."""

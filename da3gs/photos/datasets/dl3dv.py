@@ -132,8 +132,8 @@ class LazyScenes(Mapping[str, Scene]):
         return len(self._openers)
 
 
-PosedScenes = LazyScenes[PosedScene]
-"""Scenes with cameras."""
+class PosedScenes(LazyScenes[PosedScene]):
+    """Scenes with cameras."""
 
 
 def open_dl3dv(root: Path | str, *, covering: tuple[int, int] | None = None) -> PosedScenes:

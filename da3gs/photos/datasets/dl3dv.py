@@ -21,7 +21,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -100,7 +100,7 @@ class PosedScene:
         return pixels, intrinsics
 
 
-class LazyScenes(Mapping[str, Scene]):
+class LazyScenes(Generic[Scene]):
     """Scenes by key, in sorted order; each is opened when it is asked for, and only then."""
 
     def __init__(self, openers: Mapping[str, Callable[[], Scene]], *, title: str) -> None:

@@ -77,6 +77,11 @@ class Common:
     def apply_threads(self) -> None:
         """Tell every library how many threads it may use; those not imported yet read it from the environment."""
 
+    def keywords(self) -> dict[str, Any]:
+        """Those that the functions behind the commands take, too."""
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in named.items() if name not in ("json", "quiet", "verbose")}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Computing(Common):
@@ -130,6 +135,10 @@ class _Seeded(Common):
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise InputError(f"--seed {self.seed} is out of range; give 0 to 2^63 - 1")
 
+    def keywords(self) -> dict[str, Any]:
+        """Those that the functions behind the commands take, too."""
+        return super().keywords() | {"seed": self.seed or 0}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeededComputing(_Seeded, Computing):
@@ -167,10 +176,21 @@ class Command(ABC):
     """Whether waiting OpenMP threads sleep, so that they don't burn the cores that the next stage needs. Many small
     operations one after the other are faster with threads that stay awake."""
 
+    no_keywords: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the command line alone, which the function behind the command does not take."""
+
     @property
     def common(self) -> Common:
         """The options that every command has."""
         return COMMON
+
+    def keywords(self) -> dict[str, Any]:
+        """The flags as keywords of the function behind the command: its fields, and those of groups among them."""
+        flags = dict(self.common.keywords())
+        for name, value in vars(self).items():
+            if name != "common" and name not in self.no_keywords:
+                flags |= vars(value) if dataclasses.is_dataclass(value) else {name: value}
+        return flags
 
     @abstractmethod
     def run(self, session: Session) -> int:

@@ -55,11 +55,8 @@ class Demo(Command):
             scene = reconstruct(
                 sorted(folder.glob("*.jpg")),
                 model=BUNDLED,
-                device=common.device,
-                backend=common.backend,
-                threads=common.threads,
-                seed=common.seed or 0,
                 progress=progress,
+                **common.keywords(),
             )
             report, seconds = save_and_check(scene, output, overwrite=self.overwrite, drawing=common, progress=progress)
             before = time.perf_counter()

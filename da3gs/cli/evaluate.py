@@ -21,6 +21,8 @@ class Evaluate(Command):
     tasks also DTU, ETH3D, 7Scenes and ScanNet++ layouts. Run again, the same command goes on where it stopped.
     """
 
+    no_keywords = frozenset({"root", "min_psnr", "min_ssim"})
+
     root: Annotated[Positional[str], option("ROOT", hint="")]
     """The data."""
     output: Annotated[str, option("REPORT_DIR", "-o", hint="(required)")]
@@ -68,6 +70,8 @@ class Evaluate(Command):
     """Exit 1 where the mean is lower."""
     min_ssim: Annotated[Optional[float], option("X", hint="")] = None
     """Exit 1 where the mean is lower."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the network computes in."""
     common: SeededDrawingOptions = SEEDED_DRAWING
 
     def run(self, session: Session) -> int:
@@ -98,18 +102,7 @@ class Evaluate(Command):
 
     def keywords(self) -> dict[str, Any]:
         """The flags as keywords of `da3gs.evaluate`."""
-        names = [
-            "task", "split", "model", "baseline", "poses", "align_targets", "output", "scenes", "context", "resolution",
-            "splats", "refine", "budget", "dataset", "lpips_trunk", "save_images", "workers", "address",
-        ]  # fmt: skip
-        common = self.common
-        return {name: getattr(self, name) for name in names} | {
-            "size": parse_size(self.size),
-            "device": common.device,
-            "backend": common.backend,
-            "threads": common.threads,
-            "seed": common.seed or 0,
-        }
+        return super().keywords() | {"size": parse_size(self.size)}
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -31,6 +31,8 @@ class Reconstruct(Command):
     it is.
     """
 
+    no_keywords = frozenset({"inputs", "output", "overwrite", "view", "dry_run"})
+
     inputs: Annotated[Words, option("INPUT...", hint="")] = NO_WORDS
     """What to read."""
     output: Annotated[Optional[str], option("SCENE", "-o", hint="(default: ./NAME.scene, numbered when taken)")] = None
@@ -136,37 +138,8 @@ class Reconstruct(Command):
 
     def keywords(self) -> dict[str, Any]:
         """The flags as keywords of `da3gs.reconstruct`."""
-        return {
-            "model": self.model,
-            "poses": self.poses,
-            "features": self.features,
-            "shared_focal": self.shared_focal,
-            "splats": self.splats,
-            "views": number_or_auto("--views", self.views),
-            "fps": self.fps,
-            "resolution": number_or_auto("--resolution", self.resolution),
-            "detail": number_or_auto("--detail", self.detail),
-            "masks": self.masks,
-            "invert_masks": self.invert_masks,
-            "panoramas": self.panoramas,
-            "split": self.split,
-            "metric": self.metric,
-            "sky": self.sky,
-            "up": self.up,
-            "clean": self.clean,
-            **dataclasses.asdict(self.cleaning),
-            "budget": self.budget,
-            "max_mb": self.max_mb,
-            "refine": seconds_or_auto("--refine", self.refine),
-            "holdout": self.holdout,
-            "upstream": self.upstream,
-            "dtype": self.dtype,
-            "images": self.images,
-            "device": self.common.device,
-            "backend": self.common.backend,
-            "threads": self.common.threads,
-            "seed": self.common.seed or 0,
-        }
+        sizes = {name: number_or_auto(f"--{name}", getattr(self, name)) for name in ("views", "resolution", "detail")}
+        return super().keywords() | sizes | {"refine": seconds_or_auto("--refine", self.refine)}
 
     def _plan(self, sources: list[Path], session: Session) -> int:
         from da3gs.cli._scenes import one_or_many

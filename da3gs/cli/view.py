@@ -83,13 +83,6 @@ class View(Command):
         )  # fmt: skip
         return 0
 
-    def _computing(self) -> dict[str, Any]:
-        """The common options as keywords of ``reconstruct``."""
-        common = self.common
-        return {
-            "device": common.device, "threads": common.threads, "seed": common.seed or 0, "backend": common.backend,
-        }  # fmt: skip
-
     def _serve_uploads(self, session: Session, guard: Guard) -> None:
         """The upload page, until interrupted."""
         import webbrowser
@@ -98,11 +91,11 @@ class View(Command):
         from da3gs_viewer.uploads import UploadLimits, Uploads
 
         limits = UploadLimits(files=self.max_files, megabytes=self.max_megabytes, video_minutes=self.max_video_minutes)
-        options = self._computing()
         keep = None if self.keep is None else Path(self.keep)
         model = self.model if not Path(self.model).exists() else str(Path(self.model).resolve())
         with Uploads(
-            host=self.host, port=self.port, model=model, limits=limits, keep=keep, options=options, guard=guard,
+            host=self.host, port=self.port, model=model, limits=limits, keep=keep,
+            options=self.common.keywords(), guard=guard,
         ) as uploads:  # fmt: skip
             _say_ready(session, uploads.url, {})
             if not self.no_browser and has_display():
@@ -124,7 +117,7 @@ class View(Command):
                 one_or_many([Path(word) for word in self.inputs]),
                 model=self.model,
                 progress=progress,
-                **self._computing(),
+                **self.common.keywords(),
             )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -47,6 +51,33 @@ def test_what_it_says_of_itself() -> None:
         assert (ROOT / name).is_file()
 
 
+def requirements(name: str) -> set[str]:
+    """Distributions that are asked for without an extra, the indirect ones too."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for line in importlib.metadata.requires(waiting.pop()) or []:
+            asked = re.split(r"[^\w.-]", line)[0].lower().replace("_", "-")
+            if "extra ==" not in line and asked not in found:
+                found.add(asked)
+                with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
+                    importlib.metadata.distribution(asked)
+                    waiting.append(asked)
+    return found
+
+
+def test_what_modules_import_is_asked_for() -> None:
+    """Imports at the top of a module; those inside of functions are of extras."""
+    known, asked = importlib.metadata.packages_distributions(), requirements("da3gs")
+    for path in (*(ROOT / "da3gs").rglob("*.py"), *(ROOT / "viewer").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"da3gs", "da3gs_viewer"}:
+                owners = {owner.lower().replace("_", "-") for owner in known.get(top, [])}
+                assert owners & asked, f"{path.relative_to(ROOT)} imports {top}, which no requirement brings"
+
+
 @needs_wheel
 def test_the_wheel_carries_two_packages_and_what_they_need() -> None:
     names = zipfile.ZipFile(built(".whl")).namelist()
@@ -77,7 +108,7 @@ def test_the_wheel_alone_makes_shows_and_exports_a_scene(tmp_path: Path) -> None
         """A command's JSON."""
         done = subprocess.run(
             [str(command), *words, "--json"], cwd=tmp_path, env={**os.environ, **home}, capture_output=True, text=True,
-            timeout=600,
+            timeout=1800,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return dict(json.loads(done.stdout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from da3gs.formats.finite import finite_rows
 from da3gs.formats.jsonfile import load_json
 from da3gs.formats.splats.ply import load_ply
 from da3gs.geometry.projection import rigid_inverse
-from da3gs.scene import Provenance, Scene
+from da3gs.scene import Provenance, Scene, SceneRecord
 from da3gs.views import Views
 
 _MAX_VIEWS = 32767
@@ -64,7 +64,7 @@ def read_scene(path: Path) -> Scene:
     )
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> SceneRecord:
     """The content of a scene folder's scene.json.
 
     Raises:
@@ -84,7 +84,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(
             f"scene.json has format version {version}, newer than this da3gs reads ({FORMAT_VERSION}); update"
         )
-    return record
+    return cast(SceneRecord, record)
 
 
 def _json(path: Path) -> Any:
@@ -93,7 +93,7 @@ def _json(path: Path) -> Any:
     return load_json(path)
 
 
-def _triple(record: dict[str, Any], key: str) -> np.ndarray | None:
+def _triple(record: SceneRecord, key: Literal["vertical_axis", "offset"]) -> np.ndarray | None:
     """Three numbers of scene.json's ``frame``; None where it does not state them."""
     frame = record.get("frame", {})
     if not isinstance(frame, dict):
@@ -153,7 +153,7 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _used_sizes(record: dict[str, Any], photos: list[_Photo]) -> list[tuple[int, int]]:
+def _used_sizes(record: SceneRecord, photos: list[_Photo]) -> list[tuple[int, int]]:
     """(height, width) at which each photo was used; scene.json tells it where the photos are kept at full size."""
     sizes = record.get("sizes")
     if sizes is None:

@@ -24,6 +24,7 @@ from da3gs.formats.splats.ply import load_ply
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.harmonics import C0
 from da3gs.geometry.similarity import Similarity
+from da3gs.scene import FrameRecord
 
 _FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 """From OpenCV's camera axes to OpenGL's."""
@@ -108,7 +109,7 @@ def _inside(folder: Path, written: str) -> Path:
     return path
 
 
-def _alignment(poses: np.ndarray, told: dict[str, Any]) -> tuple[np.ndarray, float]:
+def _alignment(poses: np.ndarray, told: FrameRecord) -> tuple[np.ndarray, float]:
     """The rigid part (3 4), and the scale after it."""
     up = np.array(told.get("vertical_axis") or -poses[:, :3, 1].mean(0), np.float64)
     up /= max(float(np.linalg.norm(up)), 1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,85 @@ class Provenance(TensorRecord):
     """Whether the model sees sky there."""
 
 
+class ModelRecord(TypedDict, total=False):
+    """Model that made a scene."""
+
+    name: str
+    licence: str
+    commercial_use: bool
+
+
+class FrameRecord(TypedDict, total=False):
+    """Axes, origin and unit of a scene's world."""
+
+    axes: str
+    origin: str
+    up: str
+    unit: str
+    metric: bool
+    metres_per_given_unit: float | None
+    given_times: float
+    vertical_axis: list[float]
+    offset: list[float]
+    placed: dict[str, Any]
+
+
+class PosesRecord(TypedDict, total=False):
+    """Cameras: where they are from, photo by photo, and how far predicted ones were from given ones."""
+
+    source: str
+    cameras: list[dict[str, Any]]
+    one_spot: bool
+    residual: dict[str, Any] | None
+    focal: dict[str, Any] | None
+
+
+class ViewsRecord(TypedDict, total=False):
+    """Photos that were kept, those left out with the reason, and what reading them had to say."""
+
+    kept: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    read: list[str]
+    notes: list[str]
+
+
+class ScoresRecord(TypedDict, total=False):
+    """PSNR in dB at the photos and at those held out."""
+
+    input: list[float]
+    input_mean: float
+    holdout: list[float] | None
+    holdout_mean: float | None
+    holdout_poses: str | None
+
+
+class SceneRecord(TypedDict, total=False):
+    """Content of scene.json; of a folder that others wrote, what it states, so that everything may be missing."""
+
+    format: str
+    format_version: int
+    da3gs_version: str
+    settings: dict[str, Any]
+    input: str
+    model: ModelRecord
+    frame: FrameRecord
+    poses: PosesRecord
+    views: ViewsRecord
+    splats_from: str
+    cleaned: dict[str, int]
+    cleaning: dict[str, Any]
+    psnr: ScoresRecord
+    seconds: dict[str, float]
+    peak_memory_mb: float | None
+    alignment: dict[str, Any] | None
+    refinement: dict[str, Any] | None
+    budget: dict[str, Any] | None
+    splats: int
+    harmonics_degree: int
+    antialiased: bool
+    sizes: list[list[int]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Scene(TensorRecord):
     """Splats, cameras and photos in one world, and the record of how they came about.
@@ -54,7 +133,7 @@ class Scene(TensorRecord):
     """Of the views, on their padded canvas."""
     views: Views
     """The photos that the splats were made from."""
-    record: dict[str, Any]
+    record: SceneRecord
     """The content of scene.json."""
     provenance: Provenance | None = None
     """Where each splat comes from, where that is known."""
@@ -74,10 +153,10 @@ class Scene(TensorRecord):
     """What reading its folder had to pass over, for people."""
 
     @property
-    def frame(self) -> dict[str, Any]:
+    def frame(self) -> FrameRecord:
         """Axes, origin, direction up and unit as scene.json states them; empty where it does not."""
-        frame = self.record.get("frame")
-        return frame if isinstance(frame, dict) else {}
+        frame: object = self.record.get("frame")
+        return cast(FrameRecord, frame) if isinstance(frame, dict) else {}
 
     def save(
         self, path: Path | str, *, overwrite: bool = False, backend: Backend = "auto", progress: Progress = silent

@@ -12,7 +12,7 @@ from da3gs.checkpoints.choice import better_model
 from da3gs.cli.refine import refinement_lines
 from da3gs.photos.accounts import counted, restored, told
 from da3gs.pipeline.check import CheckReport
-from da3gs.scene import Scene
+from da3gs.scene import FrameRecord, Scene, SceneRecord
 
 
 def summary(scene: Scene, output: Path, report: CheckReport, seconds: dict[str, float]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def summary_lines(scene: Scene, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def camera_line(record: dict[str, Any]) -> str | None:
+def camera_line(record: SceneRecord) -> str | None:
     """Line on how the cameras were found, where they were searched for; None where they were not."""
     cameras = record["poses"].get("cameras") or []
     ways = Counter(camera["placed"] for camera in cameras)
@@ -120,7 +120,7 @@ _INPUTS = {
 }
 
 
-def spell_unit(frame: dict[str, Any]) -> str | None:
+def spell_unit(frame: FrameRecord) -> str | None:
     """Unit of the scene in words, where it is known."""
     metres = frame.get("metres_per_given_unit")
     if frame.get("metric"):

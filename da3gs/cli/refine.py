@@ -71,7 +71,7 @@ class Refine(Command):
             report, seconds = save_and_check(
                 done, Path(self.output), overwrite=self.overwrite, drawing=self.common, progress=progress
             )
-        facts = done.record["refinement"]
+        facts = done.record["refinement"] or {}
         session.result(
             {
                 "scene": self.output,

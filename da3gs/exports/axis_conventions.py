@@ -9,7 +9,7 @@ import torch
 from da3gs._scene_write import vertical_axis
 from da3gs.formats.axes import LETTERS, Frame, axes_change, with_axes
 from da3gs.geometry.similarity import Similarity
-from da3gs.scene import Scene
+from da3gs.scene import FrameRecord, Scene
 
 WORDS: dict[str, str] = {
     "opencv": "OpenCV (x right, y down, z forward)",
@@ -44,7 +44,7 @@ def turned_scene(scene: Scene, frame: Frame) -> Scene:
         given = similarity.apply_to_cameras(torch.from_numpy(given).double()).numpy()
     offset = (similarity.rotation @ torch.tensor(scene.offset, dtype=torch.float64)).tolist()
     up = similarity.rotation @ torch.tensor(vertical_axis(scene), dtype=torch.float64)
-    told = {**scene.frame, "axes": frame, "vertical_axis": (up + 0.0).tolist()}
+    told: FrameRecord = {**scene.frame, "axes": frame, "vertical_axis": (up + 0.0).tolist()}
     return dataclasses.replace(
         scene,
         gaussians=with_axes(scene.gaussians, "RDF", LETTERS[frame]),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from da3gs import __version__
 from da3gs.formats.splats.html import PageView
-from da3gs.scene import Scene
+from da3gs.scene import Scene, SceneRecord
 
 _SAMPLES = 200_000
 
@@ -44,7 +42,7 @@ def middle_distance(means: Float[Tensor, "N 3"], world_to_cam: Float[Tensor, "4 
     return max(float(seen.median()), 1e-6) if len(seen) else 1.0
 
 
-def page_note(record: dict[str, Any]) -> str:
+def page_note(record: SceneRecord) -> str:
     """One line on where the scene comes from."""
     model = record.get("model")
     words = [f"Made with da3gs {__version__}"]

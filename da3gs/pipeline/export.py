@@ -305,7 +305,7 @@ def write_options(content: Scene | BareSplats, spz_version: SpzVersion = 4) -> W
         )
     told = content.frame
     return WriteOptions(
-        axes=LETTERS[told["axes"]] if told.get("axes") in LETTERS else "RDF",
+        axes={str(name): letters for name, letters in LETTERS.items()}.get(str(told.get("axes")), "RDF"),
         comments=_comments(content),
         spz_version=spz_version,
         antialiased=content.gaussians.antialiased,

@@ -39,7 +39,7 @@ from da3gs.poses.world_frame import Up, upright_frame
 from da3gs.prediction import Placed
 from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
-from da3gs.scene import Provenance, Scene
+from da3gs.scene import Provenance, Scene, SceneRecord
 from da3gs.splats.from_prediction import Assembled
 from da3gs.upstream import cropped_to_smallest, official_render_cameras
 from da3gs.views import Views
@@ -266,7 +266,7 @@ def _splats(
     progress: Progress,
     *,
     finer: bool,
-) -> tuple[Placed, Assembled, int, Views, dict[str, Any]]:
+) -> tuple[Placed, Assembled, int, Views, SceneRecord]:
     """The splats that stay, few enough to be drawn all at once; the prediction that they are of; how many there were
     before any were merged; the photos at the size that shows as much; and what to record of it."""
     shown = views
@@ -345,7 +345,7 @@ def _improved(
     settings: Settings,
     watch: Stopwatch,
     progress: Progress,
-) -> tuple[Gaussians, Provenance | None, dict[str, Any]]:
+) -> tuple[Gaussians, Provenance | None, SceneRecord]:
     """The splats refined and brought within the budget, as far as that is asked for; and what to record of it.
 
     ``found`` is how many splats there were before any were merged.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from da3gs.pipeline.settings import split_holdout
 from da3gs.rendering import Backend, warmup
 from da3gs.rendering.photo_psnr import photo_psnr
 from da3gs.rendering.rasterise import choose_backend
-from da3gs.scene import Provenance, Scene
+from da3gs.scene import Provenance, Scene, ScoresRecord
 from da3gs.splats.background_shell import surrounded
 from da3gs.splats.merging import thinned
 from da3gs.views import Views
@@ -107,9 +107,9 @@ def refine(
     everywhere[context] = done.cameras.world_to_cam
     moved_cameras = dataclasses.replace(scene.cameras, world_to_cam=everywhere)
     scores = photo_psnr(done.gaussians, moved_cameras, scene.views, backend=backend)
-    before = scene.record.get("psnr")
-    figures = {
-        **(before if isinstance(before, dict) else {}),
+    before: object = scene.record.get("psnr")
+    figures: ScoresRecord = {
+        **(cast(ScoresRecord, before) if isinstance(before, dict) else {}),
         "input": [round(score, 3) for score in scores],
         "input_mean": _mean(scores),
         "holdout": None,

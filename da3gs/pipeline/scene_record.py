@@ -13,6 +13,7 @@ from da3gs.photos import LoadedPhotos, Placement
 from da3gs.photos.accounts import recorded
 from da3gs.pipeline.settings import Settings
 from da3gs.prediction import Placed
+from da3gs.scene import SceneRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def scene_record(
     seconds: dict[str, float],
     *,
     antialiased: bool = False,
-) -> dict[str, Any]:
+) -> SceneRecord:
     """The content of scene.json: where everything came from and how good it is."""
     given = result.poses == "given" and not photos.estimated
     unit = "metre" if result.metric else "given" if given else "arbitrary"

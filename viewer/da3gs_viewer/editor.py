@@ -19,7 +19,7 @@ from da3gs.exports.splat_file import BareSplats
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.similarity import Similarity
 from da3gs.rendering import Backend
-from da3gs.scene import Provenance, Scene
+from da3gs.scene import Provenance, Scene, SceneRecord
 from da3gs.splats.pruning import NO_LIMITS, Limits, cleaned, neighbours
 
 MAX_UNDO = 50
@@ -176,7 +176,7 @@ class Editor:
         with self._lock:
             state, scene, steps = self.state, self.saved(), self._steps()
         done = refine(scene.to(self.device), seconds=seconds, backend=self.backend, progress=progress).to("cpu")
-        record = dict(done.record["refinement"])
+        record = dict(done.record["refinement"] or {})
         if record["kept"]:
             with self._lock:
                 steps = (*steps, {"refined": record})
@@ -243,7 +243,7 @@ class Editor:
             raise InputError("a bare file is no scene; export the splats instead")
         with self._lock:
             state, shown, rows = self.state, self._shown, self.rows
-        scene, record = self.scene, dict(self.scene.record)
+        scene, record = self.scene, self.scene.record.copy()
         record["cleaning"] = {"limits": state.limits.as_dict(), "dropped": self.dropped, "before": list(state.steps)}
         if state.placement is not None:
             scene = _placed(scene, state.placement, record)
@@ -305,10 +305,12 @@ def composed(second: Similarity, first: Similarity) -> Similarity:
     )
 
 
-def _placed(scene: Scene, placement: Similarity, record: dict[str, Any]) -> Scene:
+def _placed(scene: Scene, placement: Similarity, record: SceneRecord) -> Scene:
     """The scene's other parts moved too; its splats and cameras are replaced by the caller."""
     scale = float(placement.scale)
-    frame = {key: value for key, value in (record.get("frame") or {}).items() if key not in ("vertical_axis", "offset")}
+    frame = scene.frame.copy()
+    frame.pop("vertical_axis", None)
+    frame.pop("offset", None)
     frame |= {"up": "auto", "origin": "moved in the viewer"}
     if scale != 1.0:
         frame |= {"unit": "given", "metric": False}

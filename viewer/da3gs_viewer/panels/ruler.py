@@ -23,8 +23,8 @@ def unit(editor: Editor) -> str:
     placement = editor.state.placement
     if placement is not None and abs(float(placement.scale) - 1) > 1e-9:
         return "units"
-    frame = editor.scene.record.get("frame") if editor.scene is not None else {"unit": editor.bare.unit}
-    return "m" if isinstance(frame, dict) and frame.get("unit") == "metre" else "units"
+    frame = editor.scene.frame if editor.scene is not None else {"unit": editor.bare.unit}
+    return "m" if frame.get("unit") == "metre" else "units"
 
 
 def written(length: float, unit: str) -> str:

@@ -1,7 +1,8 @@
-"""The README's pictures of the viewer: a scene in a real Chromium, once at large and once while it is cleaned.
+"""Pictures of the viewer in a real Chromium: the README's, of a scene at large and while it is cleaned, or the first
+seconds.
 
-Run: ``python -m benchmarks.screenshots SCENE [-o assets/docs] [--photo N]``. Needs Chromium and playwright, as
-``make test-browser`` does.
+Run: ``python -m benchmarks.screenshots SCENE [-o assets/docs] [--photos N M] [--loading 1 5 20]``. Needs Chromium and
+playwright, as ``make test-browser`` does.
 """
 
 from __future__ import annotations
@@ -65,8 +66,18 @@ def stand(
     client.camera.fov = view.fov
 
 
+def loading(page: Any, url: str, seconds: list[float], folder: Path) -> None:
+    """What a person sees so many seconds after the page was asked for."""
+    start = time.monotonic()
+    page.goto(url, wait_until="commit")
+    for moment in sorted(seconds):
+        time.sleep(max(0.0, start + moment - time.monotonic()))
+        page.screenshot(path=str(folder / f"loading-{moment:g}s.png"))
+        print(f"{moment:g} s asked for, {time.monotonic() - start:.1f} s when it was taken")
+
+
 def main() -> None:
-    """Take both."""
+    """Take them."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser.conftest import CHROMIUM, FLAGS
@@ -76,11 +87,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("assets/docs"))
     parser.add_argument("--photos", type=int, nargs=2, default=(0, 0), help="the photos near which to stand")
     parser.add_argument("--crop", type=parse_crop, help="what is left of the scene in the second picture")
+    parser.add_argument("--loading", type=float, nargs="+", help="seconds after which to look, and nothing else")
     options = parser.parse_args()
     scene = da3gs.load_scene(options.scene)
     with Viewer(scene, port=0) as viewer, sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+        if options.loading:
+            return loading(page, viewer.url, options.loading, options.output)
         page.goto(viewer.url)
         while not viewer.server.get_clients():
             time.sleep(0.2)

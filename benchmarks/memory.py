@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
-            file = _formula_file(name, Path(folder))
+            file = formula_file(name, Path(folder))
             for size in options.sizes:
                 rows += [_row(file, name, size, views, options) for views in options.views]
             file.unlink()
@@ -70,7 +70,7 @@ def _row(file: Path, name: str, size: str, views: int, options: argparse.Namespa
     return row
 
 
-def _formula_file(name: str, folder: Path) -> Path:
+def formula_file(name: str, folder: Path) -> Path:
     """An official checkpoint of true size with formula weights."""
     from safetensors.numpy import save_file
 
@@ -92,7 +92,7 @@ def _resident(field: str) -> float:
 def _network(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from da3gs._memory import tight_memory
+    from da3gs._memory import LARGEST_KEPT, kept_memory
     from da3gs.checkpoints import load_model
 
     torch.set_num_threads(options.threads)
@@ -102,7 +102,7 @@ def _network(options: argparse.Namespace) -> dict[str, float]:
     images = torch.rand(1, options.views[0], 3, height, width)
     low = options.dtype == "bfloat16"
     wall, processor = time.perf_counter(), time.process_time()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low), tight_memory():
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low), kept_memory(up_to=LARGEST_KEPT):
         model.raw(images)
     return {
         "seconds": time.perf_counter() - wall,

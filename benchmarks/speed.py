@@ -7,6 +7,8 @@ an ordinary implementation of the same algorithm gets from the compiler; its pic
 
 The scenes have the statistics of predicted splats: one splat a pixel and view, unprojected from smooth depth maps, half
 a pixel wide, opacity 0.6 to 0.8, harmonics of degree 2.
+
+With ``--official CHECKOUT`` the networks are measured instead, beside the official code: see ``network_speed``.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.network_speed import compare
 from da3gs.cameras import Cameras, look_at
 from da3gs.gaussians import Gaussians
 from da3gs.geometry.projection import rigid_inverse, unproject
@@ -238,7 +241,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="the three smallest scenes")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/NAME.json and .md")
+    parser.add_argument("--official", type=Path, metavar="CHECKOUT", help="the networks beside the official code")
+    parser.add_argument("--models", nargs="+", default=["da3-small", "da3-base"], help="with --official")
+    parser.add_argument("--views", nargs="+", type=int, default=[2, 8], help="with --official")
     arguments = parser.parse_args()
+    if arguments.official is not None:
+        raise SystemExit(compare(arguments))
     start = time.perf_counter()
     warmup()
     report: dict[str, object] = {

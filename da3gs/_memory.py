@@ -7,6 +7,9 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 
+LARGEST_KEPT = 1 << 25
+"""Bytes of the largest tensor that ``kept_memory`` can tell from the others (a bound of glibc's)."""
+
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory", "CUDA out of memory")
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _MMAP_MAX = -3, -1, -4  # of glibc's mallopt
@@ -28,23 +31,30 @@ def tight_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        mallopt(_MMAP_THRESHOLD, 1 << 25)  # what glibc itself arrives at
+        mallopt(_MMAP_THRESHOLD, LARGEST_KEPT)  # what glibc itself arrives at
         mallopt(_TRIM_THRESHOLD, 1 << 26)
         release_unused()
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(*, up_to: int | None = None) -> Iterator[None]:
     """Inside the block what is freed stays with the process (glibc).
 
     For work that asks for the same large tensors again and again: pages fresh from the system are zeroed first, which
     takes longer than many an operation.
+
+    Args:
+        up_to: bytes of the largest tensor that stays, ``LARGEST_KEPT`` at most; larger ones go back. None: all stay.
     """
     mallopt = _mallopt()
     if mallopt is None:
         yield
         return
-    mallopt(_MMAP_MAX, 0)
+    release_unused()
+    if up_to is None:
+        mallopt(_MMAP_MAX, 0)
+    else:
+        mallopt(_MMAP_THRESHOLD, up_to)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield

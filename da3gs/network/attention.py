@@ -13,7 +13,7 @@ from da3gs.network.chunks import chunk
 
 ROPE_BASE = 100.0
 """Frequency base of the rotary position codes."""
-TOKENS_AT_ONCE = {"cpu": 4096, "other": 65536}
+TOKENS_AT_ONCE = {"cpu": 2048, "other": 65536}
 """How many tokens go through a layer together where no gradients are recorded: enough for full speed."""
 
 Rotation = tuple[Tensor, Tensor]
@@ -39,7 +39,7 @@ def apply_rope(tokens: Float[Tensor, "*batch T C"], rotation: Rotation) -> Float
     """Tokens of heads with their channels turned; computed in float32 or better."""
     cosine, signed_sine = rotation
     swapped = tokens.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-    return tokens * cosine + swapped * signed_sine
+    return (tokens * cosine).addcmul_(swapped, signed_sine)
 
 
 _BY_PRODUCTS = 2048
@@ -100,7 +100,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """The hidden layer's answer."""
-        return self.down(F.gelu(self.up(x)))
+        hidden = self.up(x)
+        return self.down(F.gelu(hidden) if hidden.requires_grad else torch.ops.aten.gelu_(hidden))
 
 
 class SwiGlu(nn.Module):

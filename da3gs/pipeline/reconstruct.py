@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from da3gs._memory import tight_memory
+from da3gs._memory import LARGEST_KEPT, kept_memory, tight_memory
 from da3gs._progress import Progress, Stopwatch, silent
 from da3gs._tensors import Device, drawing_device
 from da3gs.cameras import Cameras
@@ -123,7 +123,7 @@ def reconstruct(
         loaded = _photos(source, None if masks is None else Path(masks), ready, settings, watch, progress)
         roles = split_of(loaded, settings)
         everything, offset = near_origin(loaded)
-        with watch("network"), tight_memory():
+        with watch("network"), kept_memory(up_to=LARGEST_KEPT):
             result, everyone = _predicted_in_memory(ready.network, everything, roles, settings, progress)
         card = ready.card
         del ready  # weights that nobody else holds go

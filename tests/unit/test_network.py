@@ -16,7 +16,14 @@ from da3gs.network import DepthAnything3, ModelConfig, attention, named_config
 from da3gs.network.attention import apply_rope, rope_rotation
 from da3gs.network.camera import decode_cameras, encode_cameras, normalized_cameras
 from da3gs.network.config import BackboneConfig, HeadConfig, PyramidConfig, SplatConfig
-from da3gs.network.heads.dpt import FusionBlock, position_code, resized
+from da3gs.network.heads.dpt import (
+    FusionBlock,
+    add_position_code_,
+    dense_outputs,
+    output_stack,
+    position_code,
+    resized,
+)
 from da3gs.network.initialization import initialize
 from da3gs.network.reference_view import choose_reference, reordered, restored
 from da3gs.views import Views
@@ -419,3 +426,18 @@ def test_attention_that_learns_in_bfloat16_is_the_same_attention(tokens: int) ->
     for right, own, other in zip(exact, ours, theirs, strict=True):
         assert (own - right).norm() < 3 * (other - right).norm()
         assert (own - right).norm() < 0.02 * right.norm()
+
+
+@pytest.mark.parametrize(("grid", "size"), [((16, 24), (28, 42)), ((1, 1), (14, 14)), ((16, 16), (9, 33))])
+def test_dense_outputs_in_bands_are_those_of_the_whole_map(monkeypatch, grid, size) -> None:
+    stacks = [output_stack(8, 2), output_stack(8, 1)]
+    maps = torch.randn(2, 8, *grid, generator=torch.Generator().manual_seed(0))
+    whole = add_position_code_(resized(maps, *size), 1.5)
+    with torch.no_grad():
+        expected = [stack(whole) for stack in stacks]
+        for pixels in (1, 3 * size[1], 10**6):
+            monkeypatch.setattr("da3gs.network.heads.dpt._PIXELS_A_BAND", pixels)
+            for found, wanted in zip(dense_outputs(maps, size, stacks, aspect=1.5), expected, strict=True):
+                torch.testing.assert_close(found, wanted)
+    learned = dense_outputs(maps.requires_grad_(), size, stacks, aspect=1.5)
+    torch.testing.assert_close(learned, expected)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3gs.network.config import HeadConfig
-from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
+from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code_, dense_outputs, output_stack
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -77,14 +77,14 @@ class DepthRayHead(nn.Module):
         """
         aspect = size[1] / size[0]
         levels = self.pyramid(features, grid, self.norm)
-        fused = resized(self.depth_neck(self.depth_fusion(levels)), *size)
-        logits = self.depth_output(add_position_code(fused, aspect)).float()
+        neck = self.depth_neck(self.depth_fusion(levels))
+        logits = dense_outputs(neck, size, [self.depth_output], aspect=aspect)[0].float()
         depth, confidence = logits[:, 0].exp(), logits[:, 1].exp() + 1
         if not rays:
             return DepthRay(depth=depth, confidence=confidence, rays=None, ray_confidence=None)
         if self.ray_pyramid is not None:
             levels = self.ray_pyramid(features, grid, self.norm)
-        fused = add_position_code(self.ray_necks[-1](self.ray_fusion(levels)), aspect)
+        fused = add_position_code_(self.ray_necks[-1](self.ray_fusion(levels)), aspect)
         maps = self.ray_outputs[-1](fused, self.ray_norm).float().permute(0, 2, 3, 1)
         return DepthRay(depth=depth, confidence=confidence, rays=maps[..., :6], ray_confidence=maps[..., 6].exp() + 1)
 

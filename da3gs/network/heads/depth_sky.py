@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3gs.network.config import HeadConfig
-from da3gs.network.heads.dpt import FusionChain, Pyramid, output_stack, resized
+from da3gs.network.heads.dpt import FusionChain, Pyramid, dense_outputs, output_stack
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -41,6 +41,6 @@ class DepthSkyHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> DepthSky:
         """Dense outputs of views of one size; ``features`` are four tensors (N, patches, channels)."""
-        fused = resized(self.depth_neck(self.depth_fusion(self.pyramid(features, grid))), *size)
-        depth, sky = self.depth_output(fused)[:, 0].float(), self.sky_output(fused)[:, 0].float()
+        neck = self.depth_neck(self.depth_fusion(self.pyramid(features, grid)))
+        depth, sky = (x[:, 0].float() for x in dense_outputs(neck, size, [self.depth_output, self.sky_output]))
         return DepthSky(depth=depth.exp(), sky=F.relu(sky))

@@ -5,19 +5,22 @@ Maps run channels-last: that is how tokens lie in memory anyway, and the CPU's c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3gs.network.chunks import chunk
 from da3gs.network.config import PyramidConfig
 
 CODE_BASE = 100.0
 """Frequency base of the position code."""
 CODE_WEIGHT = 0.1
 """How strongly the position code is added."""
+_PIXELS_A_BAND = 16384  # of a map at full size that are in memory together: 2 MB of 32 channels stay in the cache
 
 
 def position_grid(rows: int, columns: int, aspect: float) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
@@ -44,20 +47,28 @@ def sinusoid_code(positions: Float[Tensor, "N"], channels: int) -> Float[Tensor,
 
 
 def position_code(
-    channels: int, rows: int, columns: int, aspect: float, *, device: torch.device | str | None = None
-) -> Float[Tensor, "1 channels rows columns"]:
-    """The code added to a map of an image of this aspect: half of the channels say x, half say y."""
+    channels: int,
+    rows: int,
+    columns: int,
+    aspect: float,
+    *,
+    band: slice = slice(None),
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "1 channels _ columns"]:
+    """The code added to a map of an image of this aspect, or to a band of its rows: half of the channels say x, half
+    say y."""
     x, y = position_grid(rows, columns, aspect)
-    along_x = sinusoid_code(x, channels // 2).to(device)[None].expand(rows, -1, -1)
-    along_y = sinusoid_code(y, channels // 2).to(device)[:, None].expand(-1, columns, -1)
+    along_y = sinusoid_code(y[band], channels // 2).to(device)[:, None].expand(-1, columns, -1)
+    along_x = sinusoid_code(x, channels // 2).to(device)[None].expand(len(along_y), -1, -1)
     return torch.cat((along_x, along_y), -1).permute(2, 0, 1)[None]
 
 
-def add_position_code(maps: Float[Tensor, "N C y x"], aspect: float) -> Float[Tensor, "N C y x"]:
-    """Maps with the weighted position code of an image of this aspect."""
+def add_position_code_(maps: Float[Tensor, "N C y x"], aspect: float) -> Float[Tensor, "N C y x"]:
+    """Add the weighted position code of an image of this aspect to maps, in place."""
     channels, rows, columns = maps.shape[1:]
-    code = position_code(channels, rows, columns, aspect, device=maps.device)
-    return maps + CODE_WEIGHT * code.to(maps.dtype)
+    return maps.add_(
+        position_code(channels, rows, columns, aspect, device=maps.device).to(maps.dtype), alpha=CODE_WEIGHT
+    )
 
 
 def resized(maps: Float[Tensor, "N C _ _"], height: int, width: int) -> Float[Tensor, "N C height width"]:
@@ -153,7 +164,7 @@ class Pyramid(nn.Module):
             tokens = tokens if norm is None else norm(tokens)
             maps = projection(tokens.unflatten(1, (rows, columns)).permute(0, 3, 1, 2))
             if self.coded:
-                maps = add_position_code(maps, columns / rows)
+                maps = add_position_code_(maps, columns / rows)
             levels.append(lateral(resizer(maps)))
         return levels
 
@@ -161,3 +172,67 @@ class Pyramid(nn.Module):
 def output_stack(channels: int, outputs: int, hidden: int = 32) -> nn.Sequential:
     """The last layers of every dense head: 3×3 convolution, ReLU, 1×1 convolution."""
     return nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, outputs, 1))
+
+
+def dense_outputs(
+    maps: Float[Tensor, "N C y x"],
+    size: tuple[int, int],
+    stacks: Sequence[nn.Sequential],
+    *,
+    aspect: float | None = None,
+) -> list[Float[Tensor, "N _ height width"]]:
+    """What output stacks say about maps at another size: ``stack(resized(maps) + code)``.
+
+    On the CPU, where no gradients are recorded, it goes through bands of rows: the map at full size is the largest
+    tensor of a head by far, and is never there as a whole.
+
+    Args:
+        maps: of a few views.
+        size: height and width.
+        stacks: of ``output_stack``.
+        aspect: width by height of the image, where the position code is added; None where it is not.
+    """
+    if maps.device.type != "cpu" or (torch.is_grad_enabled() and maps.requires_grad):
+        whole = resized(maps, *size)
+        if aspect is not None:
+            whole = add_position_code_(whole, aspect)
+        return [stack(whole) for stack in stacks]
+    found: list[list[Tensor]] = [[] for _ in stacks]
+    for band in _bands(maps, size, aspect):
+        for parts, stack in zip(found, stacks, strict=True):
+            first, *others = stack
+            value = F.conv2d(band, first.weight, first.bias, padding=(0, 1))
+            for layer in others:
+                value = F.relu(value, inplace=True) if isinstance(layer, nn.ReLU) else layer(value)
+            parts.append(value)
+    return [torch.cat(parts, 2) for parts in found]
+
+
+def _bands(
+    maps: Float[Tensor, "N C y x"], size: tuple[int, int], aspect: float | None
+) -> Iterator[Float[Tensor, "N C _ width"]]:
+    """Bands of rows of the resized maps with their code, each with one more row above and below; zeros outside."""
+    height, width = size
+    tops, shares = _source_rows(maps.shape[2], height)
+    step = max(1, chunk(_PIXELS_A_BAND) // width)
+    for start in range(0, height, step):
+        rows = slice(max(0, start - 1), min(height, start + step + 1))
+        first, last = tops[rows.start], min(maps.shape[2] - 1, tops[rows.stop - 1] + 1)
+        wide = resized(maps[:, :, first : last + 1], last + 1 - first, width).permute(0, 2, 3, 1)
+        above = torch.tensor([top - first for top in tops[rows]], device=maps.device)
+        share = torch.tensor(shares[rows], device=maps.device).to(maps.dtype)
+        below = wide.index_select(1, (above + 1).clamp_(max=last - first))
+        band = wide.index_select(1, above).lerp_(below, share[:, None, None]).permute(0, 3, 1, 2)
+        if aspect is not None:
+            code = position_code(maps.shape[1], height, width, aspect, band=rows, device=maps.device)
+            band.add_(code.to(band.dtype), alpha=CODE_WEIGHT)
+        outside = (int(start == 0), int(start + step >= height))
+        yield F.pad(band, (0, 0, *outside)) if any(outside) else band
+
+
+def _source_rows(rows: int, height: int) -> tuple[list[int], list[float]]:
+    """For each row of ``height`` the row of ``rows`` above its place, and how far it is on the way to the next; rounded
+    as torch rounds them."""
+    places = np.arange(height, dtype=np.float32) * (np.float32(rows - 1) / np.float32(max(1, height - 1)))
+    tops = np.minimum(places.astype(np.int64), rows - 1)
+    return tops.tolist(), np.clip(places - tops, 0, 1).astype(np.float32).tolist()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from da3gs.geometry.harmonics import C0
 from da3gs.network.config import IMAGE_MEAN, IMAGE_STD, SplatConfig
-from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code, output_stack, resized
+from da3gs.network.heads.dpt import FusionChain, Pyramid, add_position_code_, output_stack, resized
 
 
 class ImageFeatures(nn.Module):
@@ -49,7 +49,7 @@ class GaussianHead(nn.Module):
         """Raw channels; ``features`` are four tensors (N, patches, channels), ``images`` are normalised."""
         height, width = images.shape[-2:]
         fused = resized(self.neck(self.fusion(self.pyramid(features, grid))), height, width)
-        fused = add_position_code(fused + self.image_features(images), width / height)
+        fused = add_position_code_(fused + self.image_features(images), width / height)
         channels = self.output(fused).float().permute(0, 2, 3, 1)
         return channels + self._pixel_colors(images) if self.config.photo_color else channels
 

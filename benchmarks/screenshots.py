@@ -1,8 +1,8 @@
 """Pictures of the viewer in a real Chromium: the README's, of a scene at large and while it is cleaned, or the first
-seconds.
+seconds; or of an exported page.
 
-Run: ``python -m benchmarks.screenshots SCENE [-o assets/docs] [--photos N M] [--loading 1 5 20]``. Needs Chromium and
-playwright, as ``make test-browser`` does.
+Run: ``python -m benchmarks.screenshots SCENE|PAGE.html [-o assets/docs] [--photos N M] [--loading 1 5 20]``. Needs
+Chromium and playwright, as ``make test-browser`` does.
 """
 
 from __future__ import annotations
@@ -76,6 +76,40 @@ def loading(page: Any, url: str, seconds: list[float], folder: Path) -> None:
         print(f"{moment:g} s asked for, {time.monotonic() - start:.1f} s when it was taken")
 
 
+def exported_page(page: Any, path: Path, folder: Path) -> None:
+    """An exported page once its picture stands still."""
+    page.set_default_timeout(300_000)
+    page.goto(path.resolve().as_uri())
+    page.wait_for_selector("html[data-state=settled]", state="attached")
+    saved(page, folder / "page.jpg")
+
+
+def at_large_and_cleaned(page: Any, viewer: Viewer, options: argparse.Namespace) -> None:
+    """The README's pictures."""
+    page.goto(viewer.url)
+    while not viewer.server.get_clients():
+        time.sleep(0.2)
+    client = next(iter(viewer.server.get_clients().values()))
+    time.sleep(8.0)
+    page.locator(".mantine-Notification-closeButton").first.click()  # that this machine has no graphics card
+    stand(viewer, client, options.photos[0], back=0.3, right=-0.02, up=0.02, aside=0.08, below=0.07)
+    whole(viewer)
+    saved(page, options.output / "viewer.jpg")
+    fold(page, "Photos", "Clean")
+    viewer.panel.background.value = (225, 228, 232)
+    viewer.panel.frustums.value = False
+    fold(page, "View")
+    clean = viewer.panel.clean
+    clean.handles["outliers"].value = 12
+    if options.crop is not None:
+        clean.low.value, clean.high.value = options.crop[:3], options.crop[3:]
+        clean.handles["crop"].value = True
+    stand(viewer, client, options.photos[1], back=0.5, right=-0.12, up=0.14, aside=0.14)
+    whole(viewer)
+    saved(page, options.output / "viewer-clean.jpg")
+    print(viewer.counts(), viewer.editor.dropped)
+
+
 def main() -> None:
     """Take them."""
     from playwright.sync_api import sync_playwright
@@ -89,35 +123,15 @@ def main() -> None:
     parser.add_argument("--crop", type=parse_crop, help="what is left of the scene in the second picture")
     parser.add_argument("--loading", type=float, nargs="+", help="seconds after which to look, and nothing else")
     options = parser.parse_args()
-    scene = da3gs.load_scene(options.scene)
-    with Viewer(scene, port=0) as viewer, sync_playwright() as p:
+    with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
-        if options.loading:
-            return loading(page, viewer.url, options.loading, options.output)
-        page.goto(viewer.url)
-        while not viewer.server.get_clients():
-            time.sleep(0.2)
-        client = next(iter(viewer.server.get_clients().values()))
-        time.sleep(8.0)
-        page.locator(".mantine-Notification-closeButton").first.click()  # that this machine has no graphics card
-        stand(viewer, client, options.photos[0], back=0.3, right=-0.02, up=0.02, aside=0.08, below=0.07)
-        whole(viewer)
-        saved(page, options.output / "viewer.jpg")
-        fold(page, "Photos", "Clean")
-        viewer.panel.background.value = (225, 228, 232)
-        viewer.panel.frustums.value = False
-        fold(page, "View")
-        clean = viewer.panel.clean
-        clean.handles["outliers"].value = 12
-        if options.crop is not None:
-            clean.low.value, clean.high.value = options.crop[:3], options.crop[3:]
-            clean.handles["crop"].value = True
-        stand(viewer, client, options.photos[1], back=0.5, right=-0.12, up=0.14, aside=0.14)
-        whole(viewer)
-        saved(page, options.output / "viewer-clean.jpg")
-        print(viewer.counts(), viewer.editor.dropped)
-        browser.close()
+        if options.scene.endswith(".html"):
+            return exported_page(page, Path(options.scene), options.output)
+        with Viewer(da3gs.load_scene(options.scene), port=0) as viewer:
+            if options.loading:
+                return loading(page, viewer.url, options.loading, options.output)
+            at_large_and_cleaned(page, viewer, options)
 
 
 if __name__ == "__main__":

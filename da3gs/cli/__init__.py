@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -63,7 +64,9 @@ def _dispatch(words: list[str]) -> int:
             if command.waits_asleep:  # read when torch is imported
                 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             common = command.common
-            with Session(json=common.json, quiet=common.quiet, verbose=common.verbose) as session:
+            said = Session(json=common.json, quiet=common.quiet, verbose=common.verbose)
+            with warnings.catch_warnings(), said as session:
+                warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged EXIF is passed over in silence
                 common.apply_threads()
                 return command.run(session)
         case [name, *_]:

@@ -110,6 +110,7 @@ class SceneRecord(TypedDict, total=False):
     psnr: ScoresRecord
     seconds: dict[str, float]
     peak_memory_mb: float | None
+    chunks: dict[str, Any]
     alignment: dict[str, Any] | None
     refinement: dict[str, Any] | None
     budget: dict[str, Any] | None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from da3gs._progress import Progress
@@ -43,6 +45,21 @@ def numbered(name: str) -> Path:
         number += 1
         path = Path(f"{name}-{number}.scene")
     return path
+
+
+@contextlib.contextmanager
+def finished_pieces(output: Path) -> Iterator[Path]:
+    """The folder beside an output that keeps the finished pieces of a killed or interrupted run; gone when the run ends
+    by itself, well or not."""
+    partial = output.parent / f".{output.name}.partial"
+    try:
+        yield partial
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def save_and_check(

@@ -61,6 +61,9 @@ class Reconstruct(Command):
     wherever the photos agree on it."""
     views: Annotated[str, option("N|auto")] = "auto"
     """At most this many photos; auto: as many as the model takes."""
+    chunk: Annotated[str, option("N|auto")] = "auto"
+    """How many photos go through the network together; more are taken in overlapping chunks and joined. auto: 32, or
+    what the model takes."""
     fps: Annotated[Optional[float], option("F", hint="")] = None
     """Frames a second to take from a video."""
     resolution: Annotated[str, option("N|auto")] = "auto"
@@ -111,7 +114,7 @@ class Reconstruct(Command):
         sources = [Path(word) for word in self.inputs]
         if self.dry_run:
             return self._plan(sources, session)
-        from da3gs.cli._scenes import default_scene_path, one_or_many, save_and_check
+        from da3gs.cli._scenes import default_scene_path, finished_pieces, one_or_many, save_and_check
         from da3gs.cli._summary import summary, summary_lines
         from da3gs.pipeline.reconstruct import reconstruct
         from da3gs.scene import check_output
@@ -119,8 +122,8 @@ class Reconstruct(Command):
         start = time.perf_counter()
         output = default_scene_path(sources) if self.output is None else Path(self.output)
         check_output(output, overwrite=self.overwrite, inputs=sources)
-        with session.progress() as progress:
-            scene = reconstruct(one_or_many(sources), progress=progress, **self.keywords())
+        with session.progress() as progress, finished_pieces(output) as partial:
+            scene = reconstruct(one_or_many(sources), progress=progress, partial=partial, **self.keywords())
             report, seconds = save_and_check(
                 scene, output, overwrite=self.overwrite, drawing=self.common, progress=progress
             )
@@ -138,7 +141,8 @@ class Reconstruct(Command):
 
     def keywords(self) -> dict[str, Any]:
         """The flags as keywords of `da3gs.reconstruct`."""
-        sizes = {name: number_or_auto(f"--{name}", getattr(self, name)) for name in ("views", "resolution", "detail")}
+        names = ("views", "chunk", "resolution", "detail")
+        sizes = {name: number_or_auto(f"--{name}", getattr(self, name)) for name in names}
         return super().keywords() | sizes | {"refine": seconds_or_auto("--refine", self.refine)}
 
     def _plan(self, sources: list[Path], session: Session) -> int:

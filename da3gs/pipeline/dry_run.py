@@ -8,6 +8,7 @@ from typing import Any
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.photos.accounts import counted, told
 from da3gs.pipeline.camera_source import camera_source
+from da3gs.pipeline.chunked_prediction import at_once
 from da3gs.pipeline.exact_cameras import AUTO_DETAIL
 from da3gs.pipeline.memory_estimate import budget_of, predicted_peak
 from da3gs.pipeline.model_loading import loaded_model
@@ -47,7 +48,7 @@ def plan(
     peak = predicted_peak(
         ready.network, settings, views=len(context), height=height, width=width,
         photos=len(photos.views), by_photos=card.by_photos,
-        fine=fine, bundled=card.bundled,
+        fine=fine, bundled=card.bundled, together=at_once(card, settings),
     )  # fmt: skip
     return {
         "input": photos.kind,

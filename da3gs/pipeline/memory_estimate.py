@@ -143,6 +143,7 @@ def predicted_peak(
     by_photos: bool = False,
     fine: tuple[int, int] | None = None,
     bundled: bool = False,
+    together: int | None = None,
 ) -> int:
     """Bytes that a reconstruction takes at the most, above what is there after the imports.
 
@@ -156,13 +157,15 @@ def predicted_peak(
         by_photos: the photos decide between the head's splats and those made from depth.
         fine: height and width of a photo at the detail of the splats, where stereo makes these.
         bundled: the model is the bundled one, so that splats are refined unasked.
+        together: how many views go through the network at once; None: all.
     """
     seen = views if photos is None else photos
     images = 4 * 3 * seen * height * width
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     maps = 4 * 2 * views * height * width
     head = settings.splats != "depth" and any(part.splat_head is not None for part in _parts(network))
-    first = _CODE + weights + images + _network_peak(network, seen, height, width, settings, head)
+    at_once = min(seen, together or seen)
+    first = _CODE + weights + images + _network_peak(network, at_once, height, width, settings, head)
     if fine is not None:
         return max(first, _RENDERER + _MATCHER + images + maps + _surfel_peak(views, fine, settings, bundled))
     mixed = head and by_photos and settings.splats == "auto" and not settings.upstream

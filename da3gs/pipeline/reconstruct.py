@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,13 @@ from da3gs.checkpoints import ModelCard
 from da3gs.depth.photo_consistency import with_sharp_splats
 from da3gs.errors import InputError
 from da3gs.gaussians import Gaussians
-from da3gs.geometry.similarity import Similarity
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
+from da3gs.pipeline.chunk_store import ChunkStore
+from da3gs.pipeline.chunked_prediction import at_once, predicted_in_memory
 from da3gs.pipeline.exact_cameras import surfaces
-from da3gs.pipeline.memory_estimate import what_fits, within_memory
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
-from da3gs.pipeline.predict import predict, predicted_cameras
 from da3gs.pipeline.prune_prediction import kept_splats_of
 from da3gs.pipeline.refine import refined
 from da3gs.pipeline.scene_record import Scores, scene_record
@@ -35,7 +33,7 @@ from da3gs.poses.caller_frame import near_origin, resized_poses
 from da3gs.poses.features.learned import FeatureKind
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.poses.structure_from_motion import MOST_PHOTOS, VIDEO_FPS
-from da3gs.poses.world_frame import Up, upright_frame
+from da3gs.poses.world_frame import Up
 from da3gs.prediction import Placed
 from da3gs.rendering import Backend
 from da3gs.rendering.photo_psnr import photo_psnr
@@ -57,6 +55,7 @@ def reconstruct(
     shared_focal: bool = False,
     splats: Splats = "auto",
     views: int | Literal["auto"] = "auto",
+    chunk: int | Literal["auto"] = "auto",
     fps: float | None = None,
     resolution: int | Literal["auto"] = "auto",
     detail: int | Literal["auto"] = "auto",
@@ -86,6 +85,7 @@ def reconstruct(
     backend: Backend = "auto",
     threads: int | None = None,
     seed: int = 0,
+    partial: str | Path | None = None,
     progress: Progress = silent,
 ) -> Scene:
     """Turn photos into a Gaussian splat; every flag of ``da3gs reconstruct`` is a keyword of the same meaning.
@@ -97,6 +97,7 @@ def reconstruct(
         source: what to read, its kind is told from its content; or photos already loaded.
         model: a name, a file, a folder in the official layout, or a model already loaded; ``auto`` is the best one on
             this machine that may be used commercially.
+        chunk: how many views go through the network together; more are predicted in overlapping chunks and joined.
         detail: long side of the grid that splats are made on where cameras are exact; ``auto``: about 1,000.
         crop: a box ``x0,y0,z0,x1,y1,z1`` in the scene's frame; what lies outside goes.
         photos: names or positions with commas between: only their splats stay.
@@ -107,6 +108,7 @@ def reconstruct(
         invert_masks: white where it is not.
         split: of a folder with ``transforms_train.json``, ``_val`` and ``_test``: which, or ``all``.
         threads: of torch and the rasteriser; None leaves them as they are.
+        partial: a folder for finished chunks, from which the same call goes on; the caller's to delete.
         progress: told about every stage.
 
     Raises:
@@ -124,10 +126,15 @@ def reconstruct(
         roles = split_of(loaded, settings)
         everything, offset = near_origin(loaded)
         with watch("network"), kept_memory(up_to=LARGEST_KEPT):
-            result, everyone = _predicted_in_memory(ready.network, everything, roles, settings, progress)
+            result, everyone, chunks = predicted_in_memory(
+                ready.network, everything, roles, settings, progress,
+                together=at_once(ready.card, settings),
+                store=None if partial is None else ChunkStore(Path(partial), ready.network, settings),
+            )  # fmt: skip
         card = ready.card
         del ready  # weights that nobody else holds go
-        return _reconstruct(card, loaded, everything, offset, roles, result, everyone, settings, watch, progress)
+        scene = _reconstruct(card, loaded, everything, offset, roles, result, everyone, settings, watch, progress)
+    return scene if chunks is None else dataclasses.replace(scene, record={**scene.record, "chunks": chunks})
 
 
 def split_of(photos: LoadedPhotos, settings: Settings) -> tuple[list[int], list[int]]:
@@ -135,20 +142,6 @@ def split_of(photos: LoadedPhotos, settings: Settings) -> tuple[list[int], list[
     first = photos.photos[0].placement
     alone = len(photos.photos) == 1 and first is not None and first.placed == "predicted"
     return ([0], []) if alone else split_holdout(settings.holdout, photos.views.names)
-
-
-def _predicted_in_memory(
-    network: nn.Module, everything: Views, split: tuple[list[int], list[int]], settings: Settings, progress: Progress
-) -> tuple[Placed, Cameras | None]:
-    """What the network says, in smaller pieces where memory runs out."""
-    progress("predicting depth and cameras", 0, 1)
-    views, height, width = len(everything), everything.height, everything.width
-    found = within_memory(
-        functools.partial(_predicted, network, everything, split, settings),
-        functools.partial(what_fits, network, settings, views=views, height=height, width=width),
-    )
-    progress("predicting depth and cameras", 1, 1)
-    return found
 
 
 def _photos(
@@ -191,20 +184,6 @@ def _photos(
             )
         photos = cropped_to_smallest(photos)
     return photos
-
-
-def _predicted(
-    network: nn.Module, everything: Views, split: tuple[list[int], list[int]], settings: Settings
-) -> tuple[Placed, Cameras | None]:
-    """What the network says of the context views, in the scene's frame, and of the cameras of all views where photos
-    are held out whose cameras are not given."""
-    context, held = split
-    views = everything[context]
-    result = predict(network, views, settings)
-    if result.poses != "given" and not settings.upstream:
-        result = result.transformed(_frame(result, views, settings))
-    second = bool(held) and result.poses != "given"
-    return result, predicted_cameras(network, everything, settings) if second else None
 
 
 def _reconstruct(
@@ -374,14 +353,6 @@ def _improved(
             )
             budget = {"most": most, "before": found, "after": len(gaussians), "psnr_price": round(price, 3)}
     return gaussians, rows, {"refinement": refinement, "budget": budget}
-
-
-def _frame(result: Placed, views: Views, settings: Settings) -> Similarity:
-    up: Literal["auto", "camera"] = "camera" if settings.up == "camera" else "auto"
-    valid = None if views.masks is None else views.masks.to(result.depth.device)
-    if result.sky is not None and not bool(result.sky.all()):
-        valid = ~result.sky if valid is None else valid & ~result.sky
-    return upright_frame(result.cameras, result.depth, up=up, keep_scale=result.metric, valid=valid)
 
 
 def _held_cameras(

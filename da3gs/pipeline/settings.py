@@ -41,6 +41,7 @@ class Settings:
     shared_focal: bool = False
     splats: Splats = "auto"
     views: int | Literal["auto"] = "auto"
+    chunk: int | Literal["auto"] = "auto"
     fps: float | None = None
     resolution: int | Literal["auto"] = "auto"
     detail: int | Literal["auto"] = "auto"
@@ -73,6 +74,8 @@ class Settings:
         """Refuse values that mean nothing."""
         if self.views != "auto" and self.views < 1:
             raise InputError(f"--views is a number from 1 up or auto, got {self.views}")
+        if self.chunk != "auto" and not 4 <= self.chunk <= 4096:
+            raise InputError(f"--chunk is a number of views from 4 to 4096 or auto, got {self.chunk}")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"--fps is a number above 0 and up to 1000, got {self.fps:g}")
         if self.resolution != "auto" and not 56 <= self.resolution <= 4096:

@@ -237,7 +237,7 @@ def test_memory_that_runs_out_twice_is_one_clear_line(
         calls.append(chunk(8))
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("da3gs.pipeline.reconstruct._predicted", fail)
+    monkeypatch.setattr("da3gs.pipeline.chunked_prediction.predict", fail)
     with pytest.raises(
         BackendError, match=r"out of memory with 2 views of 84x56: about .* GB are needed.*; "
     ) as caught:

@@ -12,9 +12,8 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
-
-from torch import nn
 
 from da3gs._progress import Progress
 from da3gs.cameras import Cameras
@@ -23,6 +22,8 @@ from da3gs.geometry.similarity import Similarity
 from da3gs.pipeline.chunk_joining import concatenated, drift, joint, loop_between, rows, spread
 from da3gs.pipeline.chunk_store import ChunkStore
 from da3gs.pipeline.memory_estimate import what_fits, within_memory
+from da3gs.pipeline.metric_scale import is_monocular
+from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.predict import predict
 from da3gs.pipeline.settings import Settings
 from da3gs.poses.world_frame import upright_frame
@@ -58,14 +59,12 @@ def shared_views(size: int) -> int:
 
 
 def predicted_in_memory(
-    network: nn.Module,
+    ready: LoadedModel,
     everything: Views,
     split: tuple[list[int], list[int]],
     settings: Settings,
     progress: Progress,
-    *,
-    together: int,
-    store: ChunkStore | None = None,
+    partial: str | Path | None = None,
 ) -> tuple[Placed, Cameras | None, dict[str, Any] | None]:
     """What the network says of the context views, in the scene's frame; the cameras of all views where photos are held
     out whose cameras are not given; and what to record of the chunks, where there are several.
@@ -73,17 +72,19 @@ def predicted_in_memory(
     Smaller pieces are tried where memory runs out.
 
     Args:
-        network: on its device.
+        ready: the model.
         everything: all views.
         split: positions of the context views and of the held-out ones.
         settings: the flags.
         progress: told of each chunk.
-        together: how many views go through the network at once.
-        store: where finished chunks are kept.
+        partial: a folder where finished chunks are kept.
     """
+    network = ready.network
+    store = None if partial is None else ChunkStore(Path(partial), network, settings)
     context, held = split
     views = everything[context]
-    size = len(everything) if settings.upstream else together
+    whole = settings.upstream or is_monocular(network)  # depth of photos by themselves is made to agree between all
+    size = len(everything) if whole else at_once(ready.card, settings)
 
     def alone(part: Views) -> Placed:
         """The prediction of a chunk."""

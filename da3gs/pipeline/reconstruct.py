@@ -21,8 +21,7 @@ from da3gs.gaussians import Gaussians
 from da3gs.optimisation.budget import DEFAULT_BUDGET, bounded, merge, splats_in
 from da3gs.photos import LoadedPhotos, load_photos
 from da3gs.pipeline.camera_source import camera_source, on_a_sphere, with_cameras
-from da3gs.pipeline.chunk_store import ChunkStore
-from da3gs.pipeline.chunked_prediction import at_once, predicted_in_memory
+from da3gs.pipeline.chunked_prediction import predicted_in_memory
 from da3gs.pipeline.exact_cameras import surfaces
 from da3gs.pipeline.model_loading import LoadedModel, limited_threads, loaded_model
 from da3gs.pipeline.prune_prediction import kept_splats_of
@@ -126,11 +125,7 @@ def reconstruct(
         roles = split_of(loaded, settings)
         everything, offset = near_origin(loaded)
         with watch("network"), kept_memory(up_to=LARGEST_KEPT):
-            result, everyone, chunks = predicted_in_memory(
-                ready.network, everything, roles, settings, progress,
-                together=at_once(ready.card, settings),
-                store=None if partial is None else ChunkStore(Path(partial), ready.network, settings),
-            )  # fmt: skip
+            result, everyone, chunks = predicted_in_memory(ready, everything, roles, settings, progress, partial)
         card = ready.card
         del ready  # weights that nobody else holds go
         scene = _reconstruct(card, loaded, everything, offset, roles, result, everyone, settings, watch, progress)

@@ -34,9 +34,11 @@ def asked_for(name: str, words: list[str]) -> Command:
 
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Keywords that are flags, with their defaults."""
+    """Keywords that are flags, with their defaults: not what the command itself hands in, where it tells of its work
+    and where it keeps finished pieces."""
     found = inspect.signature(function).parameters.values()
-    return {one.name: one.default for one in found if one.kind is one.KEYWORD_ONLY and one.name != "progress"}
+    handed_in = ("progress", "partial")
+    return {one.name: one.default for one in found if one.kind is one.KEYWORD_ONLY and one.name not in handed_in}
 
 
 def choices(hint: Any) -> set[str]:

@@ -59,19 +59,6 @@ class CameraEstimate:
         return estimate_of(model, placed)
 
     @property
-    def parallax(self) -> float:
-        """Median over the points of the widest angle between the rays to them, degrees."""
-        centers = -np.einsum("nji,nj->ni", self.world_to_cam[:, :3, :3], self.world_to_cam[:, :3, 3])
-        rays = self.points - centers[:, None]
-        rays /= np.maximum(np.linalg.norm(rays, axis=-1, keepdims=True), 1e-12)
-        widest = np.zeros(len(self.points))
-        for one in range(len(self)):
-            cosine = np.clip((rays[one] * rays).sum(-1), -1, 1)
-            cosine[~(self.seen & self.seen[one])] = 1.0
-            widest = np.maximum(widest, np.arccos(cosine.min(0)))
-        return float(np.degrees(np.median(widest))) if len(widest) else 0.0
-
-    @property
     def rank(self) -> tuple[int, int]:
         """Rank of an estimate: the better of two explains more features, then the one that places more photos."""
         return int(self.seen.sum()), len(self.positions)

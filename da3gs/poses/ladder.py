@@ -14,7 +14,7 @@ from da3gs.poses.camera_estimate import CameraEstimate
 from da3gs.poses.depth_prior_pair import depth_prior_pair
 from da3gs.poses.features.database import FeatureDatabase, Pair, feature_database
 from da3gs.poses.features.learned import FeatureKind, LearnedKind, installed, learned_matcher, unmasked
-from da3gs.poses.features.matching import Features, mutual_matches, sift_features
+from da3gs.poses.features.matching import Features, enough_matches, sift_features
 from da3gs.poses.features.pair_selection import MOST_EXHAUSTIVE, selected_pairs
 from da3gs.poses.features.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
@@ -29,9 +29,8 @@ _MOST_FEATURES = 5000  # of a photo
 _FEATURES_OF_MANY = 2500  # of each of many photos
 _PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
 _PATIENT = 10  # photos not yet placed for which the slow step is taken
-_ASKED = 8  # photos of one camera whose focal length a network is asked for
+_ASKED = 4  # photos of one camera whose focal length a network is asked for
 _EPIPOLAR = 0.0015  # of the long side: how far from its line a match may lie
-_PARALLAX = 4.0  # degrees of the median point: more is no turning on the spot
 
 NetworkView = Callable[[Sequence[int]], Prediction]
 """Depth and cameras that a network tells of the photos at some positions, at the size of the views."""
@@ -63,8 +62,7 @@ def estimated_cameras(
         database.set_focals(shares)
         search = CameraSearch(database=database, photos=photos, ordered=ordered, progress=progress, shares=shares)
         search.plain()
-        far = search.estimate is not None and search.estimate.parallax > _PARALLAX
-        if not far and (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
+        if (turned := turned_on_the_spot(database.verified(), _frames(database))) is not None:
             search.estimate = turned
         else:
             if features in ("xfeat", "aliked"):
@@ -131,7 +129,7 @@ class CameraSearch:
         pairs = selected_pairs(self.features, ordered=self.ordered, seed=self.database.seed)
         for number, (one, two) in enumerate(pairs):
             self.progress("matching features", number, len(pairs))
-            self.matches[one, two] = mutual_matches(self.features[one], self.features[two])
+            self.matches[one, two] = enough_matches(self.features[one], self.features[two])
         self._map()
 
     def wide(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 
@@ -38,6 +38,10 @@ class _Picture:
 
     grey: Float[np.ndarray, "H W"]
     """Grey levels, float32."""
+    mean: Float[np.ndarray, "H W"]
+    """Of its windows."""
+    variance: Float[np.ndarray, "H W"]
+    """Of its windows."""
     image: Any
     """pycolmap's ``Image``."""
     camera: Any
@@ -68,7 +72,8 @@ def photometric_excess(estimate: CameraEstimate, database: FeatureDatabase) -> d
         for image in model.images.values()
         if image.has_pose and position_of(image.name) in estimate.positions
     }
-    shared = estimate.seen.astype(np.int32) @ estimate.seen.T.astype(np.int32)
+    seen = estimate.seen.astype(np.float32)  # whole numbers stay exact, and floats are multiplied far faster
+    shared = seen @ seen.T
     told: dict[int, float] = {}
     most = _NEIGHBOURS if len(estimate) <= _MANY else _OF_MANY
     for number, position in enumerate(estimate.positions):
@@ -88,7 +93,8 @@ def _picture(database: FeatureDatabase, image: Any, camera: Any) -> _Picture:
     factor = min(1.0, _LONG_SIDE / max(copy.height, copy.width))
     size = (max(1, round(copy.width * factor)), max(1, round(copy.height * factor)))
     grey = cv2.resize(copy.grey(), size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return _Picture(grey=grey, image=image, camera=camera, factor=factor)
+    mean, variance = _moments(grey)
+    return _Picture(grey=grey, mean=mean, variance=variance, image=image, camera=camera, factor=factor)
 
 
 def _surface(picture: _Picture, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "H W 3"]:
@@ -154,19 +160,18 @@ def _excess(picture: _Picture, other: _Picture, surface: Float[np.ndarray, "H W 
     pose = pose_of(other.image)
     local = surface @ pose[:3, :3].T + pose[:3, 3]
     inside = np.isfinite(local[..., 2]) & (local[..., 2] > 0)
-    maps = np.full((*inside.shape, 2), -1e6)
+    u, v = np.full((2, *inside.shape), -1e6, np.float32)
     if inside.any():
-        maps[inside] = np.asarray(other.camera.img_from_cam(local[inside])) * other.factor - 0.5
-    true = _correlation(picture.grey, other.grey, maps, inside)
+        u[inside], v[inside] = np.asarray(other.camera.img_from_cam(local[inside])).T * other.factor - 0.5
+    true = _correlation(picture, other.grey, u, v)
     if true is None:
         return None
     generator = np.random.default_rng(0)
     long_side, chance = max(picture.grey.shape), []
     for _ in range(_SHIFTS):
         angle, length = generator.uniform(0, 2 * np.pi), generator.uniform(_LEAST_SHIFT, _MOST_SHIFT) * long_side
-        shifted = _correlation(
-            picture.grey, other.grey, maps + length * np.array([np.cos(angle), np.sin(angle)]), inside
-        )
+        right, down = np.float32(length * np.cos(angle)), np.float32(length * np.sin(angle))
+        shifted = _correlation(picture, other.grey, u + right, v + down)
         if shifted is not None:
             chance.append(shifted)
     if len(chance) < _SHIFTS // 2:
@@ -177,23 +182,29 @@ def _excess(picture: _Picture, other: _Picture, surface: Float[np.ndarray, "H W 
 
 
 def _correlation(
-    one: Float[np.ndarray, "H W"],
-    two: Float[np.ndarray, "H W"],
-    maps: Float[np.ndarray, "H W 2"],
-    inside: Bool[np.ndarray, "H W"],
+    picture: _Picture, other: Float[np.ndarray, "h w"], u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]
 ) -> float | None:
-    """Mean normalised cross-correlation of the windows that lie in both and show something."""
-    warped = cv2.remap(two, maps[..., 0].astype(np.float32), maps[..., 1].astype(np.float32), cv2.INTER_LINEAR)
-    shown = (maps > 0).all(-1) & (maps < np.array(two.shape[::-1]) - 1.0).all(-1) & inside
-    whole = cv2.erode(shown.astype(np.uint8), np.ones((_WINDOW, _WINDOW), np.uint8), borderValue=0) > 0
-    first, second, cross = _moments(one, one), _moments(warped, warped), _moments(one, warped)
-    textured = whole & (first > _CONTRAST**2) & (second > _CONTRAST**2)
+    """Mean normalised cross-correlation of a picture's windows with those at (u, v) of another, for windows that lie in
+    both and show something."""
+    height, width = other.shape
+    shown = ((u > 0) & (u < width - 1.0) & (v > 0) & (v < height - 1.0)).astype(np.uint8)
+    whole = cv2.erode(shown, np.ones((_WINDOW, _WINDOW), np.uint8), borderValue=0) > 0
+    if whole.sum() < _FEWEST:
+        return None
+    warped = cv2.remap(other, u, v, cv2.INTER_LINEAR)
+    mean, variance = _moments(warped)
+    textured = whole & (picture.variance > _CONTRAST**2) & (variance > _CONTRAST**2)
     if textured.sum() < _FEWEST:
         return None
-    return float((cross[textured] / np.sqrt(first[textured] * second[textured])).mean())
+    cross = _blurred(picture.grey * warped)[textured] - picture.mean[textured] * mean[textured]
+    return float((cross / np.sqrt(picture.variance[textured] * variance[textured])).mean())
 
 
-def _moments(one: Float[np.ndarray, "H W"], two: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Covariance of two pictures in every window."""
-    mean = [cv2.blur(picture, (_WINDOW, _WINDOW)) for picture in (one, two)]
-    return np.asarray(cv2.blur(one * two, (_WINDOW, _WINDOW)) - mean[0] * mean[1])
+def _moments(grey: Float[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+    """Mean and variance of a picture in every window."""
+    mean = _blurred(grey)
+    return mean, _blurred(grey * grey) - mean * mean
+
+
+def _blurred(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    return np.asarray(cv2.blur(values, (_WINDOW, _WINDOW)))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from da3gs.formats.cameras.lens import Lens, lens_of
 from da3gs.photos import Placement
@@ -16,6 +16,7 @@ from da3gs.poses.features.database import Pair
 _NEAR = 0.002  # of the long side, at least a pixel: matches that a rotation leaves no further apart show no parallax
 _SHARE = 0.9  # of all matches that have to
 _FEWEST = 30  # matches of a pair that is asked
+_MOST_PAIRS, _MOST_MATCHES = 60, 200  # that are asked
 _FOCALS = np.geomspace(0.6, 1.7, 27)  # times the focal length to begin at
 _FINER = np.linspace(0.97, 1.03, 13)  # times the best of these
 _ROUNDS = 12
@@ -61,13 +62,25 @@ def turned_on_the_spot(
     told = {pair: rows for pair, rows in matches.items() if len(rows) >= _FEWEST}
     if not told:
         return None
-    factor = 1.0
+    factor, asked = 1.0, _sampled(told)
     if not any(frame.known for frame in frames):
         for tried in (_FOCALS, _FINER):
-            factor = max((factor * tried).tolist(), key=lambda f: _explained(told, frames, f))
-    if _explained(told, frames, factor) < _SHARE * sum(map(len, told.values())):
+            factor = max((factor * tried).tolist(), key=lambda f: _explained(asked, frames, f))
+    if _explained(asked, frames, factor) < _SHARE * sum(map(len, asked.values())):
         return None
     return _estimate(told, frames, factor)
+
+
+def _sampled(matches: Mapping[Pair, np.ndarray]) -> dict[Pair, np.ndarray]:
+    """Pairs and matches enough to tell by, spread evenly over all."""
+    pairs = sorted(matches)
+    asked = [pairs[i] for i in _spread(len(pairs), _MOST_PAIRS)]
+    return {pair: matches[pair][_spread(len(matches[pair]), _MOST_MATCHES)] for pair in asked}
+
+
+def _spread(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """Positions, evenly spread, of so many at most."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def _explained(matches: Mapping[Pair, np.ndarray], frames: Sequence[Frame], factor: float) -> float:

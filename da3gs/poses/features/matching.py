@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 _CONTRAST = 0.013  # of SIFT: a third of OpenCV's default, about COLMAP's
 _RATIO = 0.8  # of the distances of the best and the second-best descriptor
 _FARTHEST = 0.7  # between descriptors that match
+_STRONG, _PLENTY = 0.5, 500  # share of the features that is matched first, and how many matches are enough
 _TILE = 1024  # rows of the table of distances that are in memory at once
 
 
@@ -25,12 +27,16 @@ class Features:
 
 
 def sift_features(grey: UInt8[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None, *, most: int) -> Features:
-    """The strongest SIFT features, described by the square roots of their histograms' shares (RootSIFT)."""
+    """The strongest SIFT features, strongest first, described by the square roots of their histograms' shares
+    (RootSIFT)."""
     import cv2
 
     sift = cv2.SIFT.create(nfeatures=most, contrastThreshold=_CONTRAST)
     keypoints, descriptors = sift.detectAndCompute(grey, None if mask is None else mask.astype(np.uint8) * 255)
-    return features_of(keypoints, descriptors)
+    if descriptors is None:
+        return features_of((), None)
+    order = np.argsort([-k.response for k in keypoints], kind="stable")
+    return features_of([keypoints[i] for i in order], descriptors[order])
 
 
 def features_of(keypoints: object, descriptors: Float[np.ndarray, "n 128"] | None) -> Features:
@@ -41,6 +47,17 @@ def features_of(keypoints: object, descriptors: Float[np.ndarray, "n 128"] | Non
     shares = descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9)
     rows = [(k.pt[0] + 0.5, k.pt[1] + 0.5, k.size / 2, np.deg2rad(k.angle)) for k in found]
     return Features(keypoints=np.array(rows, np.float32), descriptors=np.sqrt(shares).astype(np.float32))
+
+
+def enough_matches(one: Features, two: Features) -> Int[np.ndarray, "m 2"]:
+    """Mutual matches of the stronger features of both photos, which take a quarter of the time, where those are plenty;
+    else of all. Features stand strongest first."""
+    strong = [
+        dataclasses.replace(f, keypoints=f.keypoints[:count], descriptors=f.descriptors[:count])
+        for f, count in ((f, math.ceil(_STRONG * len(f.descriptors))) for f in (one, two))
+    ]
+    found = mutual_matches(strong[0], strong[1])
+    return found if len(found) >= _PLENTY else mutual_matches(one, two)
 
 
 def mutual_matches(one: Features, two: Features, *, ratio: float = _RATIO) -> Int[np.ndarray, "m 2"]:

@@ -33,9 +33,9 @@ def whole(viewer: Viewer) -> None:
 
 
 def fold(page: Any, *names: str) -> None:
-    """Open or close parts of the panel."""
+    """Open or close parts of the panel; buttons of the same names are none."""
     for name in names:
-        page.get_by_text(name, exact=True).first.click()
+        page.locator(f"xpath=//*[normalize-space(text())='{name}' and not(ancestor-or-self::button)]").first.click()
         time.sleep(0.6)
 
 

@@ -77,17 +77,10 @@ class ChunkStore:
         if "antialiased" in told:
             splats = Gaussians(**{name: moved[name] for name in _SPLATS}, antialiased=told.pop("antialiased"))
         residual, focal = told.pop("residual"), told.pop("focal")
-        cameras = Cameras(
-            world_to_cam=moved["world_to_cam"],
-            intrinsics=moved["intrinsics"],
-            height=views.height,
-            width=views.width,
-        )
+        known = {name: moved[name] for name in ("world_to_cam", "intrinsics")}
         fields: dict[str, Any] = {**told, **{name: moved.get(name) for name in _MAPS}}
         return Placed(
-            **fields,
-            cameras=cameras,
-            gaussians=splats,
+            **fields, gaussians=splats, cameras=Cameras(**known, height=views.height, width=views.width),
             residual=None if residual is None else PoseResidual(**residual),
             focal=None if focal is None else FocalResidual(**focal),
-        )
+        )  # fmt: skip

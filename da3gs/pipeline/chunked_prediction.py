@@ -19,13 +19,13 @@ from da3gs._progress import Progress
 from da3gs.cameras import Cameras
 from da3gs.checkpoints import ModelCard
 from da3gs.geometry.similarity import Similarity
-from da3gs.pipeline.chunk_joining import concatenated, drift, joint, loop_between, rows, spread
 from da3gs.pipeline.chunk_store import ChunkStore
 from da3gs.pipeline.memory_estimate import what_fits, within_memory
 from da3gs.pipeline.metric_scale import is_monocular
 from da3gs.pipeline.model_loading import LoadedModel
 from da3gs.pipeline.predict import predict
 from da3gs.pipeline.settings import Settings
+from da3gs.poses.chunk_joining import concatenated, drift, joint, loop_between, rows, spread
 from da3gs.poses.world_frame import upright_frame
 from da3gs.prediction import Placed
 from da3gs.views import Views
@@ -72,7 +72,6 @@ def predicted_in_memory(
     Smaller pieces are tried where memory runs out.
 
     Args:
-        ready: the model.
         everything: all views.
         split: positions of the context views and of the held-out ones.
         settings: the flags.
@@ -105,11 +104,8 @@ def predicted_in_memory(
             everyone = _in_chunks(cameras_alone, everything, size, progress, None)[0].cameras
         return result, everyone, record
 
-    height, width = everything.height, everything.width
-    views_of_one = min(size, len(everything))
-    return within_memory(
-        work, functools.partial(what_fits, network, settings, views=views_of_one, height=height, width=width)
-    )
+    shape = {"views": min(size, len(everything)), "height": everything.height, "width": everything.width}
+    return within_memory(work, functools.partial(what_fits, network, settings, **shape))
 
 
 def _in_chunks(

@@ -15,10 +15,10 @@ from da3gs.geometry.projection import camera_directions, pixel_centers
 from da3gs.geometry.rotations import angle_between, quaternion_to_matrix
 from da3gs.geometry.similarity import Similarity
 from da3gs.network import DepthAnything3
-from da3gs.pipeline.chunk_joining import composed, joint, loop_between, portion, rows
 from da3gs.pipeline.chunk_store import ChunkStore
 from da3gs.pipeline.chunked_prediction import _in_chunks, chunk_ranges, shared_views
 from da3gs.pipeline.settings import Settings
+from da3gs.poses.chunk_joining import composed, joint, loop_between, portion, rows
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.prediction import Placed
 from da3gs.views import Views

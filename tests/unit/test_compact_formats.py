@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import gsply
@@ -434,3 +435,23 @@ def test_other_dtypes(tmp_path: Path) -> None:
         before = path.read_bytes()
         save_gaussians(dataclasses.replace(splats, harmonics=splats.harmonics.requires_grad_()), path, overwrite=True)
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0], ids=["harmonics that repeat", "harmonics of noise"])
+def test_spz_3_is_one_gzip_stream_no_larger_than_with_matches(tmp_path: Path, spread: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    splats = Gaussians(
+        means=torch.rand(4000, 3, generator=generator),
+        scales=torch.full((4000, 3), 0.01),
+        quaternions=torch.nn.functional.normalize(torch.randn(4000, 4, generator=generator), dim=-1),
+        opacities=torch.rand(4000, generator=generator),
+        harmonics=0.2 * spread * torch.randn(4000, 16, 3, generator=generator),
+    )
+    save_spz(splats, tmp_path / "a.spz", version=3)
+    data = (tmp_path / "a.spz").read_bytes()
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    content = stream.decompress(data)
+    assert stream.eof, "the checksum holds"
+    assert not stream.unused_data, "one member"
+    assert len(content) == 16 + 4000 * (9 + 1 + 3 + 3 + 4 + 45)
+    assert len(data) < 1.02 * len(gzip.compress(content, 4))

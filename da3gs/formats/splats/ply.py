@@ -143,10 +143,17 @@ def _rows(gaussians: Gaussians) -> Iterator[np.ndarray]:
         block[:, 6 : 6 + 3] = harmonics[:, 0]
         for color, columns in enumerate(_rest_columns(9, bands)):
             block[:, columns] = harmonics[:, 1:, color]
-        block[:, width - 8] = torch.logit(part.opacities, eps=OPACITY_MARGIN)
+        block[:, width - 8] = _logit(part.opacities.numpy())
         block[:, width - 7 : width - 4] = np.log(np.maximum(part.scales.numpy(), np.float32(1e-38)))
         block[:, width - 4 :] = unit_quaternions(part.quaternions.numpy())
         yield block
+
+
+def _logit(opacities: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " N"]:
+    """Logits of opacities, finite ones; numpy's, since torch gives every little block to threads that wait for more."""
+    inside = np.clip(opacities, np.float32(OPACITY_MARGIN), np.float32(1 - OPACITY_MARGIN))
+    logits: np.ndarray = np.log(inside / (1 - inside))
+    return logits
 
 
 def _rest_columns(first: int, bands: int) -> list[slice]:
@@ -259,7 +266,7 @@ def _gathered(blocks: Iterator[np.ndarray], count: int, bands: int) -> Gaussians
     )
     # numpy in place of torch, which gives every little block to threads
     means, scales, harmonics = result.means.numpy(), result.scales.numpy(), result.harmonics.numpy()
-    quaternions = result.quaternions.numpy()
+    quaternions, opacities = result.quaternions.numpy(), result.opacities.numpy()
     start = 0
     for rows in blocks:
         window = slice(start, start + len(rows))
@@ -267,8 +274,8 @@ def _gathered(blocks: Iterator[np.ndarray], count: int, bands: int) -> Gaussians
         harmonics[window, 0] = rows[:, 3:6]
         for color, columns in enumerate(_rest_columns(6, bands)):
             harmonics[window, 1:, color] = rows[:, columns]
-        torch.sigmoid(torch.from_numpy(rows[:, -8]), out=result.opacities[window])
         with np.errstate(over="ignore"):
+            opacities[window] = 1 / (1 + np.exp(-rows[:, -8]))
             np.exp(rows[:, -7:-4], out=scales[window])
         quaternions[window] = unit_quaternions(rows[:, -4:])
         start += len(rows)

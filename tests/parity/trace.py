@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -30,12 +31,14 @@ def intermediate_values(case: Case) -> dict[str, Any]:
         given = case_cameras(case.tensor("extrinsics"), case.tensor("intrinsics"), images)
     wanted = _modules(case, network)
     seen: dict[str, list[Tensor]] = {}
-    hooks = [
-        module.register_forward_hook(lambda m, i, out, name=name: seen.setdefault(name, []).append(out))
+    hooks = [  # copies: what follows may go on in place
+        module.register_forward_hook(lambda m, i, out, name=name: seen.setdefault(name, []).append(copy.deepcopy(out)))
         for name, module in wanted.items()
     ]
     hooks.append(
-        network.backbone.blocks[0].register_forward_pre_hook(lambda m, i: seen.setdefault("tokens", []).append(i[0]))
+        network.backbone.blocks[0].register_forward_pre_hook(
+            lambda m, i: seen.setdefault("tokens", []).append(i[0].clone())
+        )
     )
     original = attention.apply_rope
 

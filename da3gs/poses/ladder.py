@@ -199,6 +199,7 @@ class CameraSearch:
         return sorted(votes, key=lambda other: (-votes[other], abs(other - position)))[:_PARTNERS]
 
     def _map(self) -> None:
+        self.progress("verifying matches", 0, len(self.matches))
         self.database.write_features(self.features)
         self.database.write_matches(self.matches)
         self.database.set_focals(_calibrated(self.database, self.shares))

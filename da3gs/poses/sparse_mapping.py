@@ -53,6 +53,7 @@ def best_mapping(
         if best is not None and len(best) >= enough and (total > _MANY or confirmed(best)):
             break
         if mapper is None:
+            progress("placing all photos together", 0, total)
             found = _mapped_globally(database)
         else:
             found = _mapped_incrementally(database, mapper, few, number, progress)

@@ -35,6 +35,14 @@ class Similarity(TensorRecord):
         top = torch.cat((rotation, center[..., None]), -1)
         return torch.cat((top, cam_to_world[..., 3:, :]), -2)
 
+    def after(self, first: Similarity) -> Similarity:
+        """The map that does what ``first`` does and then what this one does; both of one precision."""
+        return Similarity(
+            scale=self.scale * first.scale,
+            rotation=self.rotation @ first.rotation,
+            translation=self.apply(first.translation[..., None, :]).squeeze(-2),
+        )
+
     def inverse(self) -> Similarity:
         """The map back."""
         rotation = self.rotation.transpose(-1, -2)

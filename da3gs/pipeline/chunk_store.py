@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from da3gs import __version__
 from da3gs._files import atomic_file
 from da3gs.cameras import Cameras
 from da3gs.gaussians import Gaussians
@@ -24,12 +25,13 @@ _SPLATS = ("means", "scales", "quaternions", "opacities", "harmonics")
 
 
 class ChunkStore:
-    """A folder with a file a chunk, named by everything that the chunk depends on: photos, cameras, weights, flags."""
+    """A folder with a file a chunk, named by everything that the chunk depends on: photos, cameras, weights, flags,
+    version."""
 
     def __init__(self, folder: Path, network: nn.Module, settings: Settings) -> None:
         """The folder is made when the first chunk is saved."""
         self.folder = folder
-        told = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+        told = hashlib.sha256(json.dumps([__version__, settings.as_dict()], sort_keys=True).encode())
         for name, parameter in network.named_parameters():
             values = parameter.detach().flatten()[:64].float().cpu()
             told.update(name.encode() + values.numpy().tobytes())

@@ -43,7 +43,7 @@ def joint(source: Placed, target: Placed) -> Similarity:
 
 def _mean_rotation(rotations: Float[Tensor, "V 3 3"]) -> Float[Tensor, "3 3"]:
     """The rotation with the least sum of angles to all (Weiszfeld's weights on chordal means)."""
-    weights = torch.ones(len(rotations), dtype=rotations.dtype)
+    weights = rotations.new_ones(len(rotations))
     mean = rotations[0]
     for _ in range(_ROUNDS):
         mean = orthonormalized((weights[:, None, None] * rotations).sum(0))
@@ -51,19 +51,10 @@ def _mean_rotation(rotations: Float[Tensor, "V 3 3"]) -> Float[Tensor, "3 3"]:
     return mean
 
 
-def composed(outer: Similarity, inner: Similarity) -> Similarity:
-    """``outer`` after ``inner``."""
-    return Similarity(
-        scale=outer.scale * inner.scale,
-        rotation=outer.rotation @ inner.rotation,
-        translation=outer.apply(inner.translation[None])[0],
-    )
-
-
 def portion(whole: Similarity, share: float, pivot: Float[Tensor, "3"]) -> Similarity:
     """A part of a similarity: none of it at 0, all at 1; ``pivot`` goes straight to where it ends."""
-    still = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=whole.rotation.dtype)
-    turned = slerp(still, matrix_to_quaternion(whole.rotation), torch.tensor(share, dtype=still.dtype))
+    still = whole.rotation.new_tensor([1.0, 0.0, 0.0, 0.0])
+    turned = slerp(still, matrix_to_quaternion(whole.rotation), still.new_tensor(share))
     rotation = quaternion_to_matrix(turned)
     scale = whole.scale**share
     end = whole.apply(pivot[None])[0]
@@ -110,7 +101,7 @@ def loop_between(first: Placed, last: Placed, ends: Placed) -> Loop:
     if seen < _SEEN:
         return Loop(closed=False, seen=seen)
     onto = joint(here, first)
-    correction = composed(onto, joint(there, last).inverse())
+    correction = onto.after(joint(there, last).inverse())
     return Loop(closed=True, seen=seen, correction=correction)
 
 
@@ -119,7 +110,7 @@ def drift(correction: Similarity, cameras: Cameras, shared: int) -> dict[str, fl
     centers = cameras.centers.double()
     way = (centers[1:] - centers[:-1]).norm(dim=-1).sum().clamp(min=1e-12)
     ends = centers[-shared:]
-    still = torch.eye(3, dtype=torch.float64)
+    still = torch.eye(3, dtype=torch.float64, device=centers.device)
     return {
         "share_of_way": round(float((correction.apply(ends) - ends).norm(dim=-1).mean() / way), 5),
         "degrees": round(float(torch.rad2deg(angle_between(correction.rotation, still))), 3),
@@ -130,7 +121,7 @@ def drift(correction: Similarity, cameras: Cameras, shared: int) -> dict[str, fl
 def spread(result: Placed, correction: Similarity) -> Placed:
     """The views with a loop's correction spread along the way: nothing of it at the first, all at the last."""
     centers = result.cameras.centers.double()
-    way = torch.cat((torch.zeros(1, dtype=torch.float64), (centers[1:] - centers[:-1]).norm(dim=-1).cumsum(0)))
+    way = torch.cat((centers.new_zeros(1), (centers[1:] - centers[:-1]).norm(dim=-1).cumsum(0)))
     shares = way / way[-1].clamp(min=1e-12)
     moved = [
         rows(result, slice(i, i + 1)).transformed(portion(correction, float(share), centers[-1]))

@@ -18,7 +18,7 @@ from da3gs.network import DepthAnything3
 from da3gs.pipeline.chunk_store import ChunkStore
 from da3gs.pipeline.chunked_prediction import _in_chunks, chunk_ranges, shared_views
 from da3gs.pipeline.settings import Settings
-from da3gs.poses.chunk_joining import composed, joint, loop_between, portion, rows
+from da3gs.poses.chunk_joining import joint, loop_between, portion, rows
 from da3gs.poses.pose_alignment import similarity_between
 from da3gs.prediction import Placed
 from da3gs.views import Views
@@ -114,7 +114,7 @@ def test_joint_of_two_predictions_is_their_similarity_whatever_a_few_pixels_and_
     found = joint(first, second)
     assert float(found.scale) == pytest.approx(float(move.scale), rel=1e-6)
     assert float(angle_between(found.rotation, move.rotation)) < 0.02
-    one = composed(found, found.inverse())
+    one = found.after(found.inverse())
     torch.testing.assert_close(one.rotation, torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(one.translation, torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
 

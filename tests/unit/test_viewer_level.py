@@ -8,7 +8,7 @@ import torch
 
 from da3gs.errors import InputError
 from da3gs.geometry.similarity import Similarity
-from da3gs_viewer.editor import Editor, composed
+from da3gs_viewer.editor import Editor
 from da3gs_viewer.flight import Flight, Key
 from da3gs_viewer.panels.level import flipped, levelled, measured
 from da3gs_viewer.panels.picking import hit
@@ -81,4 +81,4 @@ def test_composition_is_one_after_the_other() -> None:
     one = Similarity(scale=torch.tensor(2.0).double(), rotation=turn, translation=torch.ones(3).double())
     other = Similarity(scale=torch.tensor(0.5).double(), rotation=turn.T, translation=torch.arange(3).double())
     points = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).double()
-    torch.testing.assert_close(composed(one, other).apply(points), one.apply(other.apply(points)))
+    torch.testing.assert_close(one.after(other).apply(points), one.apply(other.apply(points)))

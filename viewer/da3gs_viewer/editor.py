@@ -189,7 +189,7 @@ class Editor:
         """Move all that stays by a similarity: levelling, scaling, turning upside down; the bounds begin anew."""
         with self._lock:
             state = self.state
-            now = similarity if state.placement is None else composed(similarity, state.placement)
+            now = similarity if state.placement is None else similarity.after(state.placement)
             self._push(
                 dataclasses.replace(
                     state,
@@ -255,7 +255,7 @@ class Editor:
         if before.placement is after.placement:
             return False
         there, back = (after.placement or _STAY), (before.placement or _STAY).inverse()
-        self.last_move = composed(there, back)
+        self.last_move = there.after(back)
         return True
 
     def _steps(self) -> tuple[dict[str, Any], ...]:
@@ -293,16 +293,6 @@ _STAY = Similarity(
     rotation=torch.eye(3, dtype=torch.float64),
     translation=torch.zeros(3, dtype=torch.float64),
 )
-
-
-def composed(second: Similarity, first: Similarity) -> Similarity:
-    """First the one, then the other."""
-    a, b = second.to(dtype=torch.float64), first.to(dtype=torch.float64)
-    return Similarity(
-        scale=a.scale * b.scale,
-        rotation=a.rotation @ b.rotation,
-        translation=a.scale * (a.rotation @ b.translation) + a.translation,
-    )
 
 
 def _placed(scene: Scene, placement: Similarity, record: SceneRecord) -> Scene:

@@ -50,6 +50,7 @@ _ANTIALIASED, _EXTENDED, _LEVELS = 1, 2, 0x80
 _ZSTD_LEVEL = 5  # 12 takes ten times as long for 2 per cent, most of it on harmonics
 _GZIP_LEVEL = 4  # 6 takes five times as long for 3 per cent
 _GZIP_START = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, without a time and a name
+_STRATEGIES = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY  # with a search for matches, and without
 _SAMPLE = 1 << 16  # bytes
 _WORTHLESS = 1.005  # times the size with matches
 _MOST_RATIO = 1024  # of a sound file's positions, which have 9 bytes a splat
@@ -114,16 +115,13 @@ def _deflated(data: bytes) -> list[bytes]:
     """
     middle = max(0, len(data) - _SAMPLE) // 2
     sample = data[middle : middle + _SAMPLE]
+    matches, none = (sum(map(len, _packed(sample, strategy))) for strategy in _STRATEGIES)
+    return _packed(data, _STRATEGIES[none <= _WORTHLESS * matches])
 
-    def packed(part: bytes, strategy: int) -> list[bytes]:
-        deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9, strategy)
-        return [deflate.compress(part), deflate.flush(zlib.Z_FULL_FLUSH)]
 
-    def size(strategy: int) -> int:
-        return sum(map(len, packed(sample, strategy)))
-
-    matches, none = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY
-    return packed(data, none if size(none) <= _WORTHLESS * size(matches) else matches)
+def _packed(data: bytes, strategy: int) -> list[bytes]:
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    return [deflate.compress(data), deflate.flush(zlib.Z_FULL_FLUSH)]
 
 
 def _plain(streams: tuple[bytes, ...], count: int, degree: int, bits: int, flags: int, axes: str) -> bytes:

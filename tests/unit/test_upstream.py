@@ -14,7 +14,6 @@ from PIL import Image
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
 from da3gs.formats.splats.upstream_ply import official_pixels
-from da3gs.metrics.image import psnr
 from da3gs.network import DepthAnything3
 from da3gs.network.upstream_api import with_given_cameras
 from da3gs.photos import load_photos
@@ -144,7 +143,8 @@ def test_the_official_renderer_forgets_the_principal_point() -> None:
 def test_the_callers_frame_does_not_matter(network: DepthAnything3, tmp_path: Path) -> None:
     """The head's splats, harmonics included, turn with a rotated world.
 
-    The encoder's float32 input differs, and with it some choices of stereo.
+    The encoder's float32 input differs, and with it stereo's choice on a few pixels, on each processor others: those
+    do not touch a view's median. Measured medians: 4e-4 at most; with harmonics that do not turn 1.4e-3 at least.
     """
     pictures = []
     for seed in (None, 3, 8):
@@ -155,4 +155,4 @@ def test_the_callers_frame_does_not_matter(network: DepthAnything3, tmp_path: Pa
         pictures.append(torch.stack([render(scene.gaussians, camera).color for camera in scene.cameras]))
     assert pictures[0].std() > 0.05
     for picture in pictures[1:]:
-        assert min(psnr(picture, pictures[0]).tolist()) >= 40
+        assert (picture - pictures[0]).abs().flatten(1).median(dim=1).values.max() <= 1e-3

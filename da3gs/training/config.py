@@ -60,6 +60,8 @@ class TrainConfig:
     """So many first blocks of the backbone, and the embeddings, stay as they are and need no backward pass."""
     backbone_rate: float = 1.0
     """Learning rate of the backbone, relative to that of everything else."""
+    camera_rate: float = 1.0
+    """Learning rate of the camera decoder's hidden layers, relative to that of everything else."""
     layer_decay: float = 1.0
     """Learning rate of a block relative to that of the next one."""
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)

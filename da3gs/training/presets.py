@@ -59,6 +59,7 @@ _SMALL = dataclasses.replace(
     model="da3gs-small",
     frozen_blocks=4,
     backbone_rate=0.15,
+    camera_rate=0.1,
     handheld=0.7,
     posed=0.3,
     weights=dataclasses.replace(_NANO.weights, motion=1.0),

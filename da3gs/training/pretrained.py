@@ -19,6 +19,8 @@ _APART = 0.1
 """How far the reference's fresh token is from the others', in standard deviations of the class token's channels."""
 _TOLD = 0.5
 """How far the camera encoder's tokens are from the learned ones at the start, in the same unit."""
+_FAINT = 2e-3
+"""Standard deviation of the weights that speak of the camera, at the start."""
 
 
 def begin_with_backbone(model: DepthAnything3, file: Path | str, images: Float[Tensor, "B V 3 H W"]) -> None:
@@ -46,6 +48,54 @@ def begin_with_backbone(model: DepthAnything3, file: Path | str, images: Float[T
             if model.camera_encoder is not None:
                 nn.init.constant_(model.camera_encoder.norm.weight, float(_TOLD * spread))
                 model.camera_encoder.norm.bias.copy_(token)
+        fit_camera_decoder(model, images)
+
+
+def camera_decoder_is_dead(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> bool:
+    """Whether every rectifier of the camera decoder's first layer is off for all views: nothing reaches it any more."""
+    decoder = model.camera_decoder
+    if decoder is None:
+        return False
+    with torch.no_grad():
+        return not bool((decoder.trunk[0](_camera_tokens(model, images)) > 0).any())
+
+
+def fit_camera_decoder(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> None:
+    """Give a fresh camera decoder that hears how tokens differ, not what they have in common.
+
+    Camera tokens reach it without a norm, and those of a pretrained backbone are 20 times further from zero than from
+    each other. So its first layer begins with unit response to what is left after their mean over ``images``, and what
+    it says begins faint: a loud answer is unlearnt by switching all of its rectifiers off, for good.
+    """
+    decoder = model.camera_decoder
+    if decoder is None:
+        return
+    first, _, second, _ = decoder.trunk
+    says = decoder.translation, decoder.quaternion, decoder.fov
+    with torch.no_grad():
+        tokens = _camera_tokens(model, images)
+        mean, spread = tokens.mean(0), tokens.std(0, correction=0).norm().clamp(min=1e-3)
+        nn.init.normal_(first.weight, std=1 / float(spread))
+        first.bias.copy_(-first.weight @ mean)
+        nn.init.kaiming_normal_(second.weight, nonlinearity="relu")
+        nn.init.zeros_(second.bias)
+        for part in says:
+            nn.init.normal_(part.weight, std=_FAINT)
+            nn.init.zeros_(part.bias)
+        decoder.quaternion.bias[3] = 1.0  # no rotation
+        decoder.fov.bias.fill_(1.0)
+
+
+def _camera_tokens(model: DepthAnything3, images: Float[Tensor, "B V 3 H W"]) -> Float[Tensor, "N F"]:
+    """Camera tokens of all views as they reach the camera decoder, without given poses."""
+    assert model.camera_decoder is not None
+    caught: list[Tensor] = []
+    hook = model.camera_decoder.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        model.raw(images, None, reference="first")
+    finally:
+        hook.remove()
+    return caught[0].flatten(0, 1)
 
 
 def _class_token(backbone: Backbone, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "C"]:
@@ -98,7 +148,8 @@ def rate_scales(model: DepthAnything3, config: TrainConfig) -> dict[int, float]:
     """Learning rate factors of parameters (by ``id``), where that is not 1.
 
     All of the backbone but its camera tokens learns at ``backbone_rate``, and every block before the last at
-    ``layer_decay`` of the block after it (Clark et al. 2020); embeddings count as a block before the first.
+    ``layer_decay`` of the block after it (Clark et al. 2020); embeddings count as a block before the first. The hidden
+    layers of the camera decoder learn at ``camera_rate``.
     """
     backbone, scales = model.backbone, {}
     last = len(backbone.blocks) - 1
@@ -107,4 +158,6 @@ def rate_scales(model: DepthAnything3, config: TrainConfig) -> dict[int, float]:
             continue
         place = int(name.split(".")[1]) if name.startswith("blocks.") else last if name.startswith("norm.") else -1
         scales[id(parameter)] = config.backbone_rate * config.layer_decay ** (last - place)
+    if model.camera_decoder is not None:
+        scales |= {id(parameter): config.camera_rate for parameter in model.camera_decoder.trunk.parameters()}
     return scales

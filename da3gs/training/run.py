@@ -20,7 +20,13 @@ from da3gs.training.config import TrainConfig
 from da3gs.training.data.loader import Batches
 from da3gs.training.distributed import Ranks, shard_like, shared, whole_state
 from da3gs.training.networks import same_but_for_splats
-from da3gs.training.pretrained import begin_with_backbone, frozen_parts, rate_scales
+from da3gs.training.pretrained import (
+    begin_with_backbone,
+    camera_decoder_is_dead,
+    fit_camera_decoder,
+    frozen_parts,
+    rate_scales,
+)
 from da3gs.training.state import STATE, LoadedState, Position, state_tensors, write_state
 from da3gs.training.step import Objective
 from da3gs.training.weight_init import awaken, awaken_splats
@@ -144,6 +150,11 @@ def _start_from(model: DepthAnything3, init: Path | str, config: TrainConfig) ->
     model.load_state_dict(weights, strict=both)
     if not both:
         awaken_splats(model)
+    if config.objective == "geometry":
+        with Batches(config) as batches:
+            images = batches.batch(0).images
+        if camera_decoder_is_dead(model, images):
+            fit_camera_decoder(model, images)
     card = checkpoint_card(init) if Path(init).is_file() else {}
     origin = {key: str(value) for key, value in card.items() if key in ("backbone", "backbone_sha256")}
     return int(card.get("images_seen", 0)), origin

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from da3gs.checkpoints import checkpoint_card
@@ -14,7 +15,12 @@ from da3gs.network.config import BackboneConfig
 from da3gs.network.model import DepthAnything3
 from da3gs.training import PRESETS, Stage, load_config, train
 from da3gs.training.networks import trainable_network
-from da3gs.training.pretrained import begin_with_backbone, rate_scales
+from da3gs.training.pretrained import (
+    begin_with_backbone,
+    camera_decoder_is_dead,
+    fit_camera_decoder,
+    rate_scales,
+)
 from da3gs.training.run import freeze, parameter_groups
 
 WIDTH, DEPTH, TABLE = 64, 6, 5
@@ -214,8 +220,46 @@ def test_query_key_norms_are_fitted(weights):
     assert fitted < 0.2 * fresh
 
 
+def rectified(model: DepthAnything3, images: torch.Tensor) -> torch.Tensor:
+    """The camera decoder's first rectified layer, a row a view."""
+    found = []
+    hook = model.camera_decoder.trunk[1].register_forward_hook(lambda _, __, y: found.append(y.detach().clone()))
+    with torch.no_grad():
+        model.raw(images, None, reference="first")
+    hook.remove()
+    return found[0].flatten(0, -2)
+
+
+def test_a_fresh_camera_decoder_hears_how_views_differ(weights):
+    """Half of its rectifiers are on, and their response is of unit size, however far the tokens are from zero."""
+    torch.manual_seed(0)
+    images = torch.rand(4, 2, 3, 42, 56)
+    model = DepthAnything3(trainable_network("da3gs-small", CHANGES))
+    begin_with_backbone(model, weights, images)
+    with torch.no_grad():
+        model.backbone.norm.bias.add_(20.0)
+    fit_camera_decoder(model, images)
+    response = rectified(model, images)
+    assert 0.4 < (response > 0).float().mean() < 0.6
+    assert 0.5 < response.square().mean() / 0.5 < 2.0
+    assert not camera_decoder_is_dead(model, images)
+
+
+def test_a_dead_camera_decoder_begins_afresh(weights, tmp_path):
+    config = dataclasses.replace(TINY, backbone=str(weights), steps=1)
+    train(config, tmp_path / "first")
+    state = load_file(tmp_path / "first/last.safetensors")
+    with safe_open(tmp_path / "first/last.safetensors", "pt") as file:
+        card = file.metadata()
+    bias = next(name for name in state if name.endswith("camera_decoder.trunk.0.bias"))
+    state[bias] = torch.full_like(state[bias], -1e4)
+    save_file(state, tmp_path / "dead.safetensors", card)
+    train(dataclasses.replace(config, backbone=""), tmp_path / "second", init=tmp_path / "dead.safetensors")
+    assert load_file(tmp_path / "second/last.safetensors")[bias].abs().max() < 1e3
+
+
 def test_frozen_parts_stay_and_rates_fall_towards_the_first_block(weights):
-    config = dataclasses.replace(TINY, backbone_rate=0.5, layer_decay=0.8, backbone=str(weights))
+    config = dataclasses.replace(TINY, backbone_rate=0.5, layer_decay=0.8, camera_rate=0.3, backbone=str(weights))
     model = DepthAnything3(config.network())
     freeze(model, config)
     assert not model.backbone.position_table.requires_grad
@@ -225,6 +269,8 @@ def test_frozen_parts_stay_and_rates_fall_towards_the_first_block(weights):
     assert scales[id(model.backbone.blocks[5].attention.qkv.weight)] == 0.5
     assert scales[id(model.backbone.blocks[3].attention.qkv.weight)] == pytest.approx(0.5 * 0.8**2)
     assert id(model.backbone.camera_token) not in scales
+    assert scales[id(model.camera_decoder.trunk[2].weight)] == 0.3
+    assert id(model.camera_decoder.translation.weight) not in scales
     groups = parameter_groups(model, 0.05, scales)
     together = [p for group in groups for p in group["params"]]
     assert len(together) == len({id(p) for p in together}) == sum(p.requires_grad for p in model.parameters())

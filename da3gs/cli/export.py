@@ -41,7 +41,7 @@ class Export(Command):
     input_frame: FileFrame = None
     """Axes of the numbers of a splat file that is read."""
     spz_version: Annotated[Literal[3, 4], option("3|4")] = 4
-    """Version of .spz: 4, or 3 for readers from before 2026."""
+    """Version of .spz: 4, or 3 for programs that do not read 4 yet."""
     sh_degree: Annotated[Optional[int], option("N", hint="(default: all)")] = None
     """Leave out harmonics above this degree."""
     budget: Annotated[Optional[int], option("N", hint="(default: all)")] = None
@@ -111,8 +111,11 @@ class Export(Command):
                 "losses": None if losses is None else losses.as_dict(),
                 "offset": ready.content.offset,
                 "notes": ready.notes,
+                "advice": ready.advice or None,
             }
         )
+        if ready.advice:
+            session.print(f"advice   {ready.advice}")
         for line in () if losses is None else losses.lines():
             session.print(f"lost     {line}")
         session.print(f"{output}: {'cameras' if ready.suffix == '/' else 'splats'} written")

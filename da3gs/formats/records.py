@@ -121,6 +121,8 @@ class Format:
     """In which order it stores splats; None: their own."""
     keeps: tuple[Statement, ...] = ()
     """What it has a place for, of all that is known beside the splats."""
+    advice: Callable[[WriteOptions], str] = lambda _: ""
+    """Which programs do not open a file, or show it turned, and what to write for these; empty: nothing to say."""
 
     def has_name(self, path: Path | str) -> bool:
         """Whether a file's name says that it is of this format."""

@@ -126,6 +126,14 @@ class Prepared:
         return len(self.content.gaussians)
 
     @property
+    def advice(self) -> str:
+        """Advice on programs that do not open such a file, or show it turned; empty where there is nothing to say."""
+        if self.suffix == "/":
+            return ""
+        row, options = self._row
+        return row.advice(options)
+
+    @property
     def notes(self) -> list[str]:
         """Notes on what reading the source had to make up or pass over, for people."""
         return list(self.content.notes)

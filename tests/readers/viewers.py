@@ -69,12 +69,12 @@ VIEWERS = (
     Viewer(
         name="PlayCanvas engine",
         package="playcanvas",
-        page="playcanvas.html",
+        page="playcanvas.html",  # with the parser of .spz that comes beside the engine
         shown={
-            "a.ply": "RDF", "a.compressed.ply": "RDF", "a.sog": "RDF", "sog/meta.json": "RDF",
+            "a.ply": "RDF", "a.compressed.ply": "RDF", "a.spz": "RDF", "a.sog": "RDF", "sog/meta.json": "RDF",
             "lod/lod-meta.json": "RDF", "a.glb": "LUF",
         },
-        refused={"a.spz": "No parser found", "a.splat": "No parser found"},
+        refused={"3.spz": "only version 4 is supported", "a.splat": "No parser found"},
     ),
 )  # fmt: skip
 

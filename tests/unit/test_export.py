@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,22 @@ import pytest
 import torch
 
 from da3gs._scene_write import vertical_axis
+from da3gs.cli import main
 from da3gs.errors import InputError
 from da3gs.exports.axis_conventions import turned_scene
 from da3gs.formats import READ_SUFFIXES, WRITTEN_SUFFIXES, load_gaussians, load_splat_file
 from da3gs.formats.cameras.colmap import load_colmap
 from da3gs.formats.cameras.inria import load_inria
 from da3gs.formats.cameras.transforms import load_transforms
+from da3gs.formats.records import SpzVersion
 from da3gs.formats.splats.ply import ply_comments
 from da3gs.metrics.image import psnr
 from da3gs.pipeline.check import check
-from da3gs.pipeline.export import export
+from da3gs.pipeline.export import export, prepared
 from da3gs.rendering import render
 from da3gs.scene import Scene, load_scene
 from da3gs.splats.pruning import Limits
+from tests.readers.viewers import VIEWERS
 from tests.small_scene import small_gaussians, small_scene, small_scene_folder
 
 
@@ -143,3 +147,27 @@ def test_outputs_that_cannot_be(folder: Path) -> None:
             export(source, output, overwrite=overwrite)
     assert all(path.read_text() == "mine" for path in mine)
     assert {path.name for path in out.iterdir()} == {"scene", *(path.name for path in mine)}
+
+
+@pytest.mark.parametrize(("name", "version", "other"), [("a.spz", 4, "3.spz"), ("3.spz", 3, "a.spz")])
+def test_advice_names_the_viewers_that_are_better_served_otherwise(
+    folder: Path, name: str, version: SpzVersion, other: str
+) -> None:
+    """Those of the table of programs that refuse this version, or show the other one upright and this one not."""
+    advice = prepared(folder, folder.parent / "a.spz", spz_version=version).advice
+    for viewer in VIEWERS:
+        stands, stands_otherwise = (viewer.shown.get(file, "---")[1] for file in (name, other))
+        if name in viewer.refused or (stands_otherwise == "U" and stands != "U"):
+            assert viewer.name.split()[0] in advice, advice
+
+
+def test_advice_is_told(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By the command, in a line and in JSON; of files that open everywhere there is none."""
+    assert main(["export", str(folder), "-o", str(folder.parent / "a.spz"), "--quiet"]) == 0
+    assert "advice   Spark does not open .spz version 4" in capfd.readouterr().out
+    assert main(["export", str(folder), "-o", str(folder.parent / "a.spz"), "--quiet", "--overwrite", "--json"]) == 0
+    assert "--spz-version 3" in json.loads(capfd.readouterr().out)["advice"]
+    assert main(["export", str(folder), "-o", str(folder.parent / "a.glb"), "--quiet", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["advice"] is None
+    assert main(["export", str(folder), "-o", str(folder.parent / "a" / "lod-meta.json"), "--quiet"]) == 0
+    assert "advice   Babylon.js lays streamed SOG on its back" in capfd.readouterr().out

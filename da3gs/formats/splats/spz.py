@@ -324,6 +324,16 @@ def _first_three(data: np.ndarray) -> np.ndarray:
     return np.concatenate((w, xyz), 1)
 
 
+def _advice(options: WriteOptions) -> str:
+    """By the table of programs in the documentation."""
+    if options.spz_version == 3:
+        return "SuperSplat and splat-transform turn .spz version 3 by half a turn, PlayCanvas opens version 4 alone"
+    return (
+        "Spark does not open .spz version 4 yet, three.js and Babylon.js show it upside down: --spz-version 3 for "
+        "Spark and three.js, .glb for Babylon.js"
+    )
+
+
 FORMAT = Format(
     name="spz",
     suffix=".spz",
@@ -332,5 +342,6 @@ FORMAT = Format(
     encode=lambda gaussians, name, options: [spz_bytes(gaussians, name, options)],
     axes=lambda options: DEFAULT_AXES[options.spz_version],
     keeps=("antialiased",),
+    advice=_advice,
 )
 """Niantic's .spz."""

@@ -217,5 +217,6 @@ FORMAT = Format(
     encode=streamed_files,
     folder=True,
     levels=True,
+    advice=lambda _: "Babylon.js lays streamed SOG on its back: set the mesh's rotation.x to 0 there",
 )
 """Streamed SOG."""

@@ -15,7 +15,7 @@ from da3gs.poses.depth_prior_pair import depth_prior_pair
 from da3gs.poses.features.database import FeatureDatabase, Pair, feature_database
 from da3gs.poses.features.learned import FeatureKind, LearnedKind, installed, learned_matcher, unmasked
 from da3gs.poses.features.matching import Features, enough_matches, sift_features
-from da3gs.poses.features.pair_selection import MOST_EXHAUSTIVE, selected_pairs
+from da3gs.poses.features.pair_selection import selected_pairs
 from da3gs.poses.features.wide_matching import WideFeatures, wide_features, wide_matches, with_places
 from da3gs.poses.photometric_check import LEAST_EXCESS, photometric_excess
 from da3gs.poses.relative_pose.self_calibration import focal_from_matches
@@ -26,7 +26,7 @@ from da3gs.poses.turning import Frame, turned_on_the_spot
 from da3gs.prediction import Prediction
 
 _MOST_FEATURES = 5000  # of a photo
-_FEATURES_OF_MANY = 2500  # of each of many photos
+_FEATURES_OF_MANY, _LEAST_FEATURES = 200_000, 1000  # of many photos together, of each
 _PARTNERS = 6  # photos that each photo not yet placed is matched with by wide matching
 _PATIENT = 10  # photos not yet placed for which the slow step is taken
 _ASKED = 4  # photos of one camera whose focal length a network is asked for
@@ -122,7 +122,7 @@ class CameraSearch:
 
     def plain(self) -> None:
         """SIFT, every photo with every other; many photos, and frames of a video, with those that tell most."""
-        most = _MOST_FEATURES if len(self.photos) <= MOST_EXHAUSTIVE else _FEATURES_OF_MANY
+        most = max(min(_MOST_FEATURES, _FEATURES_OF_MANY // len(self.photos)), _LEAST_FEATURES)
         for position, copy in enumerate(self.database.copies):
             self.progress("finding features", position, len(self.photos))
             self.features.append(sift_features(copy.grey(), copy.mask, most=most))

@@ -18,6 +18,7 @@ _MAPPERS = 4
 _MANY = 40  # photos from which on the global mapper comes first, whose time grows linearly
 _MOST_OF_MANY = 0.9
 _ENOUGH = 1e-6  # of the cost, where an adjustment on the way ends
+_ENOUGH_TOGETHER = 1e-4  # the same where all photos are placed together
 _GROWTH = 1.3  # of the model, after which everything is adjusted on the way
 _USUAL: dict[str, Any] = {}
 _LENIENT = {"init_min_num_inliers": 50, "init_min_tri_angle": 8.0, "abs_pose_min_num_inliers": 20}
@@ -119,6 +120,8 @@ def _mapped_globally(database: FeatureDatabase) -> list[Any]:
     lens = LensFreedom.of(database.groups)
     options.mapper.bundle_adjustment.refine_focal_length = lens.focal
     options.mapper.bundle_adjustment.refine_extra_params = lens.distortion
+    options.mapper.bundle_adjustment.ceres.solver_options.function_tolerance = _ENOUGH_TOGETHER
+    options.mapper.skip_retriangulation = True  # ``bundle_adjusted`` triangulates afresh
     target = database.folder / "global"
     target.mkdir(exist_ok=True)
     models = pycolmap.global_mapping(database.path, database.images, target, options=options)

@@ -1,8 +1,11 @@
-"""Optional packages: imported where they are used, and one line with the extra's name where they are missing."""
+"""Packages of others: optional ones imported where they are used, with one line where they are missing; warnings."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import warnings
+from collections.abc import Iterator
 from types import ModuleType
 
 from da3gs.errors import MissingDependencyError
@@ -39,3 +42,12 @@ def require(module: str, *, why: str) -> ModuleType:
         raise MissingDependencyError(
             f"{why} needs the package {package!r} ({error}); install it with: {remedy}"
         ) from error
+
+
+@contextlib.contextmanager
+def without_pillow_warnings() -> Iterator[None]:
+    """Damaged EXIF and the like, of which Pillow warns, are passed over in silence. Filters are of the whole process:
+    this goes round work that starts threads, never into them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import cast
 
+from da3gs._optional import without_pillow_warnings
 from da3gs.cli._parse import Command, parse
 from da3gs.cli._session import Session, guarded
 from da3gs.errors import InputError
@@ -65,8 +65,7 @@ def _dispatch(words: list[str]) -> int:
                 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             common = command.common
             said = Session(json=common.json, quiet=common.quiet, verbose=common.verbose)
-            with warnings.catch_warnings(), said as session:
-                warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged EXIF is passed over in silence
+            with without_pillow_warnings(), said as session:
                 common.apply_threads()
                 return command.run(session)
         case [name, *_]:

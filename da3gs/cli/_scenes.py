@@ -49,15 +49,23 @@ def numbered(name: str) -> Path:
 
 @contextlib.contextmanager
 def finished_pieces(output: Path) -> Iterator[Path]:
-    """The folder beside an output that keeps the finished pieces of a killed or interrupted run; gone when the run ends
-    by itself, well or not."""
+    """The folder beside an output that keeps the finished pieces of a killed or interrupted run.
+
+    It is gone when a run succeeds. One that ends with an error takes away what it made itself, and leaves what was
+    there before: a mistyped flag after hours of work costs none of it.
+    """
     partial = output.parent / f".{output.name}.partial"
+    before = set(partial.iterdir()) if partial.is_dir() else set()
     try:
         yield partial
     except KeyboardInterrupt:
         raise
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if before:
+            for made in set(partial.iterdir()) - before:
+                made.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(partial, ignore_errors=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from da3gs._files import sha256
+from da3gs._optional import without_pillow_warnings
 from da3gs._progress import Progress, silent
 from da3gs.cameras import Cameras
 from da3gs.errors import InputError
@@ -123,8 +123,7 @@ def load_photos(
     if fps is not None and not 0 < fps <= 1000:
         raise InputError(f"fps={fps}; give frames a second above 0 and up to 1000")
     sizing_steps(resolution, resolution, resolution=resolution)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with without_pillow_warnings():
         paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
         unposed = views if unposed_views is None else unposed_views
         collection = collected(paths, views=unposed, fps=fps, progress=progress, split=split, panoramas=panoramas)

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from da3gs.cli import main
+from da3gs.cli._scenes import finished_pieces
+from da3gs.errors import InputError
 
 TINY = ("--resolution", "84", "--quiet")
 
@@ -174,6 +176,32 @@ def test_reconstruct_refuses_flags(
     line = refusal(capfd, "reconstruct", photos, "--model", model, "-o", tmp_path / "s", *flags)
     assert said in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistyped_flag_costs_nothing_of_a_killed_run(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it had finished stays; what a run made that ends with an error goes."""
+    finished = tmp_path / ".s.partial" / "chunk_0.safetensors"
+    finished.parent.mkdir()
+    finished.write_bytes(b"hours of work")
+    for flags in (("--model", "no such model"), ("--resolution", "7"), ("--masks", str(tmp_path / "gone"))):
+        refusal(capfd, "reconstruct", photos, "-o", tmp_path / "s", *flags)
+        assert finished.read_bytes() == b"hours of work"
+
+    def failing(path: Path) -> None:
+        with finished_pieces(path) as partial:
+            partial.mkdir(exist_ok=True)
+            (partial / "chunk_1.safetensors").touch()
+            raise InputError("no memory")
+
+    for path in (tmp_path / "s", tmp_path / "new"):
+        with pytest.raises(InputError):
+            failing(path)
+    assert [*tmp_path.rglob("*")] == [finished.parent, finished]
+    with finished_pieces(tmp_path / "s"):
+        pass
+    assert not finished.parent.exists()
 
 
 def test_check(scene: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,59 +1,82 @@
-"""Nothing is passed over in silence: every reason is on stdout, in the JSON and in scene.json."""
+"""Nothing is passed over in silence: every reason that the code knows is on stdout, in the JSON and in scene.json."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
-import os
-import shutil
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+import da3gs.photos
 from da3gs.cli import main
 from da3gs.cli._summary import summary, summary_lines
 from da3gs.photos import load_photos
 from da3gs.photos.accounts import counted, recorded
+from da3gs.photos.records import Dropped
 from da3gs.pipeline.check import check
 from da3gs.scene import load_scene
-from tests.hostile.right.layouts import HEIGHT, WIDTH, photo
+from tests.cli.leftovers import INPUTS, Input
 from tests.small_scene import small_scene
 
+SIZE = 84
+REASON = re.compile(r"(is|has|holds|was|cannot|does) ")
+"""How reasons begin, which read on from a file's name."""
+NO_REASONS = ("InputError", "BackendError", "_Form")
+"""Calls whose texts are no reasons."""
+NEVER_PASSED_OVER = {
+    "does not exist": "a photo that was named; one that a file names is missing",
+    "is a folder, not a file": "likewise",
+    "is .+, but its camera is for .+x.+": "photos of an evaluation, whose scene fails in words",
+    "has the .+ 0 everywhere": "what a mask looks like, told where it masks everything",
+    "has .+s from .+ to .+": "likewise",
+    "has .+s up to .+, kept where they are not 0": "likewise",
+}
+"""Texts that begin like reasons, and where they are used."""
 
-def crowded(folder: Path) -> Path:
-    """Photos, and as many kinds of files that become no view as a folder can hold."""
-    for i in range(3):
-        photo(folder / f"{i}.jpg", i)
-        photo(folder / "masks" / f"{i}.png", 20 + i)
-        photo(folder / "normals" / f"{i}.png", 30 + i)
-        photo(folder / f"{i}_depth.png", 40 + i)
-    shutil.copy(folder / "0.jpg", folder / "0 copy.jpg")
-    photo(folder / "lower" / "1.jpg", 1, height=HEIGHT // 2, width=WIDTH // 2)
-    photo(folder / "@eaDir" / "0.jpg" / "SYNOPHOTO_THUMB_M.jpg", 50)
-    photo(folder / "thumbnail.jpg", 51, height=40, width=60)
-    photo(folder / "preview.jpg", 52)
-    photo(folder / "icon.png", 53, height=20, width=20)
-    photo(folder / "strip.png", 54, height=32, width=32 * 22)
-    (folder / "empty.jpg").touch()
-    (folder / "cut.jpg").write_bytes((folder / "0.jpg").read_bytes()[:400])
-    (folder / "text.jpg").write_text("not a picture")
-    broken = bytearray(photo(folder / "broken.png", 55).read_bytes())
-    broken[broken.index(b"IDAT") + 200] ^= 1
-    (folder / "broken.png").write_bytes(broken)
-    Image.new("RGBA", (96, 64)).save(folder / "nothing.png")
-    Image.fromarray(np.full((HEIGHT, WIDTH), 900, np.uint16)).save(folder / "2.png")
-    (folder / "0.nef").write_bytes(b"MM\0*" + bytes(60))
-    (folder / "sky.exr").write_bytes(b"\x76\x2f\x31\x01" + bytes(20))
-    (folder / "clip.mp4").write_bytes(bytes(40))
-    (folder / "notes.txt").touch()
-    (folder / ".DS_Store").touch()
-    os.symlink(folder, folder / "round")
-    os.symlink(folder / "gone", folder / "gone.jpg")
-    os.symlink("/", folder / "out")
-    return folder
+made = pytest.mark.parametrize("made", INPUTS, ids=lambda build: build.__name__)
+Build = Callable[[Path, pytest.MonkeyPatch], Input]
+
+
+def reasons_in(node: ast.AST) -> Iterator[str]:
+    """Patterns of the reasons in code; what is filled in is anything."""
+    match node:
+        case ast.Expr(value=ast.Constant()):  # a docstring
+            return
+        case ast.Call(func=ast.Name(id=name)) if name in NO_REASONS:
+            return
+        case ast.JoinedStr(values=[ast.Constant(value=str() as start), *_]) if REASON.match(start):
+            yield "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in node.values)  # type: ignore[arg-type]
+        case ast.JoinedStr():
+            return
+        case ast.Constant(value=str() as text) if REASON.match(text):
+            yield re.escape(text)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from reasons_in(child)
+
+
+def dropped_of(source: Input) -> list[Dropped]:
+    return list(load_photos(source.source, resolution=SIZE, **source.keywords).dropped)
+
+
+def test_every_reason_in_the_code_has_an_input(tmp_path: Path) -> None:
+    """A new reason takes a new input, and so is told everywhere by the tests below."""
+    files = sorted(Path(str(da3gs.photos.__file__)).parent.rglob("*.py"))
+    patterns = {pattern for file in files for pattern in reasons_in(ast.parse(file.read_text(encoding="utf-8")))}
+    assert len(patterns) > 60
+    seen: set[str] = set()
+    for build in INPUTS:
+        with pytest.MonkeyPatch.context() as patch:
+            for item in dropped_of(build(tmp_path / build.__name__, patch)):
+                seen |= {item.reason, item.counted_as}
+    unused = {pattern for pattern in patterns if not any(re.match(pattern, reason) for reason in seen)}
+    never = {pattern.replace("\\ ", " ") for pattern in unused}
+    assert never == set(NEVER_PASSED_OVER)
 
 
 def told_everywhere(wanted: dict[str, int], folder: Path, facts: dict[str, Any]) -> None:
@@ -68,10 +91,11 @@ def told_everywhere(wanted: dict[str, int], folder: Path, facts: dict[str, Any])
         assert f"left out {count}: {told} (" in text, (reason, text)
 
 
-def test_every_reason_is_told(tmp_path: Path) -> None:
+@made
+def test_every_reason_is_told(made: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the record, the JSON and the lines of a scene."""
-    dropped = load_photos(crowded(tmp_path / "crowded"), resolution=84).dropped
-    assert len(counted(dropped)) >= 15, counted(dropped)
+    with monkeypatch.context() as patch:
+        dropped = dropped_of(made(tmp_path / "input", patch))
     record = {
         "model": {"name": "da3gs-nano", "licence": "Apache-2.0"}, "poses": {"source": "given", "cameras": []},
         "views": {"kept": [], "dropped": recorded(dropped)}, "input": "folder", "frame": {"metric": False},
@@ -84,9 +108,29 @@ def test_every_reason_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_reason_is_told_by_the_command(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    source = crowded(tmp_path / "crowded")
-    wanted = counted(load_photos(source, resolution=84).dropped)
-    flags = ["--model", str(model), "--poses", "predicted", "--resolution", "84", "--refine", "0", "--quiet"]
-    assert main(["reconstruct", str(source), *flags, "-o", str(tmp_path / "a"), "--json"]) == 0
+@made
+def test_every_reason_is_told_by_the_command(
+    made: Build, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On stdout for people, then in the JSON and in scene.json."""
+    with monkeypatch.context() as patch:
+        source = made(tmp_path / "input", patch)
+        wanted = counted(dropped_of(source))
+        flags = [
+            "--model",
+            str(model),
+            "--resolution",
+            str(SIZE),
+            "--refine",
+            "0",
+            "--quiet",
+            "-o",
+            str(tmp_path / "a"),
+        ]
+        assert main(["reconstruct", *source.words(), *flags, "--poses", "rays"]) == 0
+        text = capfd.readouterr().out
+        assert main(["reconstruct", *source.words(), *flags, "--poses", "rays", "--overwrite", "--json"]) == 0
     told_everywhere(wanted, tmp_path / "a", json.loads(capfd.readouterr().out))
+    for reason, count in wanted.items():
+        assert f"left out {count}: " in text
+        assert reason in text or count == 1

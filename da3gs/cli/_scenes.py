@@ -61,11 +61,8 @@ def finished_pieces(output: Path) -> Iterator[Path]:
     except KeyboardInterrupt:
         raise
     except BaseException:
-        if before:
-            for made in set(partial.iterdir()) - before:
-                made.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
+        for made in set(partial.glob("*") if before else [partial]) - before:
+            shutil.rmtree(made, ignore_errors=True) if made.is_dir() else made.unlink(missing_ok=True)
         raise
     shutil.rmtree(partial, ignore_errors=True)
 

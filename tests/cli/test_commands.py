@@ -193,6 +193,7 @@ def test_a_mistyped_flag_costs_nothing_of_a_killed_run(
         with finished_pieces(path) as partial:
             partial.mkdir(exist_ok=True)
             (partial / "chunk_1.safetensors").touch()
+            (partial / ".chunk_2.tmp").mkdir()
             raise InputError("no memory")
 
     for path in (tmp_path / "s", tmp_path / "new"):

@@ -93,7 +93,7 @@ project on pictures that it draws itself: for trying things out without a downlo
 - Recipe: {steps}, each from the last one's weights (`--init`);
   losses of the paper with relative lengths, points from depth and the decoded camera, and patches that have to find
   each other between views.
-- Made for: long side 252 to 336 pixels, 1 to 8 views that overlap.
+- Made for: long side 252 to 336 pixels, 1 to 8 views that overlap; up to 16 of known cameras.
 - Limits: never saw people, text, plants or buildings as they are; glass, mirrors and far backgrounds are
   guesses.{chance}
 
